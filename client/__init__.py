@@ -1,0 +1,1 @@
+"""The Python client for other services, usable without Faust. Imports schemas."""

@@ -1,0 +1,1 @@
+"""One adapter per wire API, and what wraps them. Imports schemas."""

@@ -1,0 +1,107 @@
+"""What every provider adapter and every wrapper around one promises."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Protocol
+
+from millrace.schemas.message import Message, ToolCall, ToolDefinition
+from millrace.schemas.request import OutputSpec, Parameters
+from millrace.schemas.usage import Usage
+from millrace.schemas.vocabulary import FinishReason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRequest:
+    """What to ask a model, in no provider's dialect."""
+
+    model: str
+    messages: tuple[Message, ...]
+    parameters: Parameters = field(default_factory=Parameters)
+    tools: tuple[ToolDefinition, ...] = ()
+    output: OutputSpec = field(default_factory=OutputSpec)
+    stream: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """A piece of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningDelta:
+    """A piece of the model's thinking, where the wire shows it."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolArgumentsDelta:
+    """A piece of a tool call; pieces with the same index belong together."""
+
+    index: int
+    id: str | None = None
+    name: str | None = None
+    arguments: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UsageSoFar:
+    """What the provider has counted up to here; replaces what it said before.
+
+    Only for wires that count before the end, so that an interrupted call is booked well.
+    """
+
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """The whole reply; always the last event, and sent only for a reply that is complete."""
+
+    text: str
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    finish_reason: FinishReason | None = None
+    usage: Usage | None = None
+    """None when the provider did not say: the caller estimates then, and marks it so."""
+    reported_cost_usd: Decimal | None = None
+    """What the provider says it charged, where it says so."""
+    model: str | None = None
+    response_id: str | None = None
+    load_ms: float | None = None
+    """How long a local server took to load the model."""
+
+
+ProviderEvent = TextDelta | ReasoningDelta | ToolArgumentsDelta | UsageSoFar | Completion
+
+
+class Provider(Protocol):
+    """A model server behind one wire API.
+
+    `ask` yields deltas in order and then exactly one `Completion`, for streaming and plain
+    replies alike (a plain reply may be one delta). A reply that breaks off, in whatever way,
+    raises instead: there is no `Completion` for a truncated stream.
+
+    Many calls may run at once on one instance. Closing the iterator, or cancelling the task
+    that reads it, breaks the HTTP exchange off and frees its connection; `CancelledError`
+    passes through. Nothing is retried here.
+
+    Raises only `ProviderError`s, whose messages carry neither keys nor prompt text.
+    """
+
+    name: str
+
+    def ask(self, request: ModelRequest) -> AsyncIterator[ProviderEvent]:
+        """Send the request and yield the reply as it comes."""
+        ...
+
+    async def check(self) -> None:
+        """Reach the server without spending money; raises `ProviderError` when it cannot be."""
+        ...
+
+    async def aclose(self) -> None:
+        """Free connections. Calls still running are broken off."""
+        ...

@@ -1,0 +1,1 @@
+"""Everything that crosses a topic. Bottom layer: imports nothing of ours."""

@@ -1,0 +1,125 @@
+"""What the joins read, one topic so that its order decides: `llm.outcomes`."""
+
+from typing import Annotated, ClassVar, Literal
+
+from millrace.schemas.call import AttemptSummary, Call, Job, Plan
+from millrace.schemas.errors import ErrorInfo, InvalidEventError
+from millrace.schemas.message import ToolCall
+from millrace.schemas.record import Instant, Record, describe
+from millrace.schemas.request import ReplayRef
+from millrace.schemas.usage import Money, Timing, Usage
+from millrace.schemas.vocabulary import (
+    AttemptStatus,
+    CostSource,
+    FinishReason,
+    Strategy,
+    TaskType,
+)
+from pydantic import Field, TypeAdapter, ValidationError
+
+
+class AttemptOutcome(Record):
+    """How one invocation of a call ended."""
+
+    schema_name: ClassVar[str] = "outcome"
+
+    kind: Literal["attempt"] = "attempt"
+    call: Call
+    invocation: str
+    """Names the HTTP call that was made: a redelivered call makes another one, and pays again."""
+    status: AttemptStatus
+    text: str = ""
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    finish_reason: FinishReason | None = None
+    usage: Usage | None = None
+    """None when no request was sent, so nothing can have been spent."""
+    cost_usd: Money | None = None
+    cost_source: CostSource = "unknown"
+    timing: Timing = Timing()
+    error: ErrorInfo | None = None
+    response_id: str | None = None
+    finished_at: Instant
+
+    @property
+    def request_id(self) -> str:
+        """The request this belongs to."""
+        return self.call.job.request_id
+
+    def summary(self, error: ErrorInfo | None = None) -> AttemptSummary:
+        """This attempt as the terminal record lists it; `error` tells what validation found."""
+        failed = error is not None and self.status == "completed"
+        return AttemptSummary(
+            member=self.call.member,
+            attempt=self.call.attempt,
+            provider=self.call.target.provider,
+            model=self.call.target.model,
+            status="failed" if failed else self.status,
+            error=error or self.error,
+            usage=self.usage,
+            cost_usd=self.cost_usd,
+        )
+
+
+class Refusal(Record):
+    """The router ends a request without a call: it was bad, impossible, or too late."""
+
+    schema_name: ClassVar[str] = "refusal"
+
+    kind: Literal["refusal"] = "refusal"
+    request_id: str
+    status: Literal["rejected", "expired"]
+    error: ErrorInfo
+    task: TaskType | None = None
+    team: str | None = None
+    strategy: Strategy | None = None
+    reply_to: str | None = None
+    tags: dict[str, str] = Field(default_factory=dict)
+    replay: ReplayRef | None = None
+    refused_at: Instant
+
+
+class JoinOpened(Record):
+    """The router announces an ensemble before its members' calls, so that a join can end it."""
+
+    schema_name: ClassVar[str] = "join-opened"
+
+    kind: Literal["opened"] = "opened"
+    job: Job
+    plan: Plan
+
+    @property
+    def request_id(self) -> str:
+        """The request this belongs to."""
+        return self.job.request_id
+
+
+class JoinTimeout(Record):
+    """The clock's decision to end a join, written before it is acted upon."""
+
+    schema_name: ClassVar[str] = "join-timeout"
+
+    kind: Literal["timeout"] = "timeout"
+    request_id: str
+    due: Instant
+
+
+OutcomeRecord = AttemptOutcome | Refusal | JoinOpened | JoinTimeout
+
+_ADAPTER: TypeAdapter[OutcomeRecord] = TypeAdapter(
+    Annotated[OutcomeRecord, Field(discriminator="kind")]
+)
+
+
+def decode_outcome(value: bytes) -> OutcomeRecord:
+    """Read any record of `llm.outcomes`.
+
+    Raises:
+        InvalidEventError: The value is none of them.
+    """
+    try:
+        return _ADAPTER.validate_json(value)
+    except ValidationError as error:
+        raise InvalidEventError(
+            f"not a valid outcome record: {describe(error)}", code="internal_record_invalid"
+        ) from error

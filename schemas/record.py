@@ -1,0 +1,86 @@
+"""The base of everything that crosses a topic, and how it is written and read.
+
+Values are JSON. The schema's name and version travel in the headers `schema` and
+`schema-version`, so that the body of a request stays as small as `{"prompt": "…"}`.
+"""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Annotated, Any, ClassVar, Self
+
+import orjson
+from millrace.schemas.errors import InvalidEventError
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, ValidationError
+
+SCHEMA_HEADER = "schema"
+VERSION_HEADER = "schema-version"
+TRACE_HEADER = "traceparent"
+
+Headers = tuple[tuple[str, bytes], ...]
+
+
+def _as_utc(value: Any) -> Any:
+    return value.astimezone(UTC) if isinstance(value, datetime) and value.tzinfo else value
+
+
+Instant = Annotated[AwareDatetime, BeforeValidator(_as_utc)]
+"""A moment with its time zone; written as ISO 8601."""
+
+
+class Frozen(BaseModel):
+    """An immutable value that accepts no field it does not know."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", serialize_by_alias=True, validate_by_name=True
+    )
+
+
+class Record(Frozen):
+    """A value of a topic, with the name and version its headers carry."""
+
+    schema_name: ClassVar[str]
+    schema_version: ClassVar[int] = 1
+
+    def encode(self) -> bytes:
+        """Write the record as UTF-8 JSON."""
+        return self.__pydantic_serializer__.to_json(self)
+
+    @classmethod
+    def kafka_headers(cls) -> list[tuple[str, bytes]]:
+        """The headers that say what the value is."""
+        return [
+            (SCHEMA_HEADER, cls.schema_name.encode()),
+            (VERSION_HEADER, str(cls.schema_version).encode()),
+        ]
+
+    @classmethod
+    def decode(cls, value: bytes, headers: Iterable[tuple[str, bytes]] = ()) -> Self:
+        """Read a record, tolerating new fields only of a version newer than this one.
+
+        Raises:
+            InvalidEventError: The bytes are not JSON, or do not fit the schema; the message
+                names each field that is wrong, never its value.
+        """
+        newer = any(
+            name == VERSION_HEADER and raw.isdigit() and int(raw) > cls.schema_version
+            for name, raw in headers
+        )
+        try:
+            return cls.model_validate_json(value, extra="ignore" if newer else "forbid")
+        except ValidationError as error:
+            raise InvalidEventError(
+                f"not a valid {cls.schema_name}: {describe(error)}", code="invalid_request"
+            ) from error
+
+
+def describe(error: ValidationError) -> str:
+    """Name every field that is wrong and why, without quoting any value."""
+    return "; ".join(
+        f"{'.'.join(str(part) for part in item['loc']) or 'value'}: {item['msg']}"
+        for item in error.errors(include_url=False, include_input=False, include_context=False)
+    )
+
+
+def canonical_json(value: Any) -> bytes:
+    """JSON with sorted keys, so that equal content gives equal bytes."""
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)

@@ -1,0 +1,43 @@
+"""The closed vocabularies that records share."""
+
+from typing import Literal
+
+TaskType = Literal[
+    "code_generation",
+    "code_review",
+    "reasoning",
+    "summarization",
+    "error_diagnosis",
+    "data_interpretation",
+    "workflow_generation",
+    "requirement_analysis",
+    "bug_fixing",
+    "documentation_generation",
+    "general",
+]
+Strategy = Literal[
+    "auto",
+    "local_only",
+    "cloud_only",
+    "local_first",
+    "cloud_first",
+    "ensemble",
+    "parallel",
+    "cascade",
+]
+Hardware = Literal["cloud", "gpu", "cpu"]
+"""Where a provider entry runs its models; `gpu` and `cpu` are local."""
+
+HardwareWish = Literal["any", "local", "cloud", "gpu", "cpu"]
+Sensitivity = Literal["normal", "private"]
+Capability = Literal["tools", "vision", "json", "json_schema", "reasoning", "long_context", "code"]
+OutputFormat = Literal["text", "json"]
+EnsembleMode = Literal["vote"]
+TerminalStatus = Literal["completed", "failed", "expired", "cancelled", "rejected"]
+AttemptStatus = Literal["completed", "failed", "expired", "cancelled"]
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "other"]
+ChunkEnd = Literal["stop", "length", "error", "cancelled", "restarted"]
+UsageSource = Literal["reported", "estimated"]
+CostSource = Literal["provider", "override", "price_table", "local", "unknown"]
+
+LOCAL_HARDWARE: frozenset[Hardware] = frozenset({"gpu", "cpu"})

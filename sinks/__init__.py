@@ -1,0 +1,1 @@
+"""ClickHouse, server or embedded, and files. Imports schemas."""

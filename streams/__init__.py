@@ -1,0 +1,1 @@
+"""The only folder that knows Faust and Kafka. Imports everything, imported by nothing."""

@@ -1,0 +1,1 @@
+"""The broker that needs nothing installed: librdkafka's mock cluster in a child process."""
