@@ -1,6 +1,6 @@
 """What every provider adapter and every wrapper around one promises."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Protocol
@@ -94,7 +94,7 @@ class Provider(Protocol):
 
     name: str
 
-    def ask(self, request: ModelRequest) -> AsyncIterator[ProviderEvent]:
+    def ask(self, request: ModelRequest) -> AsyncGenerator[ProviderEvent, None]:
         """Send the request and yield the reply as it comes."""
         ...
 

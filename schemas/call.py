@@ -5,6 +5,8 @@ The plan travels inside the message, so that fallback needs no shared state.
 
 from typing import ClassVar
 
+from pydantic import Field
+
 from millrace.schemas.errors import ErrorInfo
 from millrace.schemas.ids import attempt_id
 from millrace.schemas.message import Message, ToolDefinition
@@ -19,7 +21,6 @@ from millrace.schemas.vocabulary import (
     Strategy,
     TaskType,
 )
-from pydantic import Field
 
 
 class PromptRef(Frozen):

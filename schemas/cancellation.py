@@ -2,9 +2,10 @@
 
 from typing import ClassVar
 
+from pydantic import Field
+
 from millrace.schemas.record import Instant, Record
 from millrace.schemas.request import RequestId
-from pydantic import Field
 
 
 class Cancellation(Record):

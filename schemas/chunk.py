@@ -2,9 +2,10 @@
 
 from typing import ClassVar
 
+from pydantic import Field
+
 from millrace.schemas.record import Frozen, Record
 from millrace.schemas.vocabulary import ChunkEnd
-from pydantic import Field
 
 
 class ToolCallDelta(Frozen):

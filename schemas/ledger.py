@@ -2,6 +2,8 @@
 
 from typing import ClassVar, Literal
 
+from pydantic import Field
+
 from millrace.schemas.call import PromptRef
 from millrace.schemas.errors import ErrorCode
 from millrace.schemas.record import Instant, Record
@@ -14,7 +16,6 @@ from millrace.schemas.vocabulary import (
     Strategy,
     TaskType,
 )
-from pydantic import Field
 
 
 class UsageEvent(Record):

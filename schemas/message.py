@@ -2,8 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from millrace.schemas.record import Frozen
 from pydantic import Field
+
+from millrace.schemas.record import Frozen
 
 
 class TextPart(Frozen):

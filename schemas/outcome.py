@@ -2,6 +2,8 @@
 
 from typing import Annotated, ClassVar, Literal
 
+from pydantic import Field, TypeAdapter, ValidationError
+
 from millrace.schemas.call import AttemptSummary, Call, Job, Plan
 from millrace.schemas.errors import ErrorInfo, InvalidEventError
 from millrace.schemas.message import ToolCall
@@ -15,7 +17,6 @@ from millrace.schemas.vocabulary import (
     Strategy,
     TaskType,
 )
-from pydantic import Field, TypeAdapter, ValidationError
 
 
 class AttemptOutcome(Record):

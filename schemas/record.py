@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Self
 
 import orjson
-from millrace.schemas.errors import InvalidEventError
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, ValidationError
+
+from millrace.schemas.errors import InvalidEventError
 
 SCHEMA_HEADER = "schema"
 VERSION_HEADER = "schema-version"

@@ -1,6 +1,8 @@
 """What a service asks: the public record on `llm.requests`."""
 
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, cast, get_args
+
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from millrace.schemas.message import Message, ToolDefinition
 from millrace.schemas.record import Frozen, Instant, Record
@@ -14,11 +16,28 @@ from millrace.schemas.vocabulary import (
     Strategy,
     TaskType,
 )
-from pydantic import Field, model_validator
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 RequestId = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\s/]+$")]
 """Any text without white space or `/` (which separates the parts of an attempt's id)."""
+
+
+_REQUEST_ID: TypeAdapter[str] = TypeAdapter(RequestId)
+_TASKS: frozenset[str] = frozenset(get_args(TaskType))
+
+
+def is_request_id(value: str) -> bool:
+    """Whether a text can be a request's id."""
+    try:
+        _REQUEST_ID.validate_python(value)
+    except ValidationError:
+        return False
+    return True
+
+
+def as_task(value: Any) -> TaskType | None:
+    """The value as a task type, None when it is none."""
+    return cast("TaskType", value) if isinstance(value, str) and value in _TASKS else None
 
 
 class Route(Frozen):

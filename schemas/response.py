@@ -2,6 +2,8 @@
 
 from typing import Any, ClassVar
 
+from pydantic import Field
+
 from millrace.schemas.call import AttemptSummary, PromptRef
 from millrace.schemas.errors import ErrorInfo
 from millrace.schemas.message import ToolCall
@@ -15,7 +17,6 @@ from millrace.schemas.vocabulary import (
     TaskType,
     TerminalStatus,
 )
-from pydantic import Field
 
 
 class EnsembleVerdict(Frozen):

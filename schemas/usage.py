@@ -3,9 +3,10 @@
 from decimal import Decimal
 from typing import Annotated, Any
 
+from pydantic import BeforeValidator, Field, PlainSerializer
+
 from millrace.schemas.record import Frozen
 from millrace.schemas.vocabulary import UsageSource
-from pydantic import BeforeValidator, Field, PlainSerializer
 
 
 def _exact(value: Any) -> Any:

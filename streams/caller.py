@@ -1,0 +1,287 @@
+"""Reading one provider's calls, keeping many in flight, committing only what is done."""
+
+import asyncio
+from collections import OrderedDict
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
+from aiokafka.errors import (
+    CommitFailedError,
+    IllegalGenerationError,
+    IllegalStateError,
+    KafkaError,
+    RebalanceInProgressError,
+    UnknownMemberIdError,
+)
+
+from millrace.schemas.call import Call
+from millrace.schemas.errors import InvalidEventError, PipelineError
+from millrace.streams.dead_letters import RawRecord, SetAside
+from millrace.streams.exchange import Exchange
+from millrace.streams.kafka_settings import KafkaSettings
+from millrace.streams.offsets import OffsetTracker, Partition
+from millrace.streams.publisher import translate
+from millrace.streams.raw_records import raw_record
+from millrace.streams.settings import CallerSettings
+
+log = structlog.get_logger(__name__)
+
+LOST_MEMBERSHIP = (
+    CommitFailedError,
+    IllegalGenerationError,
+    IllegalStateError,
+    RebalanceInProgressError,
+    UnknownMemberIdError,
+)
+"""Commits refused because the partitions are changing hands: whoever gets them reads the
+records again, so nothing is lost by giving up the commit."""
+
+_POLL_MS = 250
+
+
+class Caller:
+    """Works off `llm.calls.<provider>` with up to `in_flight` calls at once.
+
+    - Offsets are committed only up to the first call that is not done, whatever ends first.
+    - When all places are taken the partitions are paused: waiting calls stay on the topic.
+    - Before partitions are given up in a rebalance, calls in flight get `drain_seconds` to end.
+      Those still running then go on if the partition comes back, and are not made a second time;
+      otherwise they are broken off, and the partition's new owner makes them again.
+    - A call whose attempt this process has made already is not made again.
+    """
+
+    def __init__(
+        self,
+        *,
+        provider: str,
+        topic: str,
+        group: str,
+        in_flight: int,
+        kafka: KafkaSettings,
+        settings: CallerSettings,
+        exchange: Exchange,
+        set_aside: SetAside,
+    ) -> None:
+        self.provider = provider
+        self._topic = topic
+        self._limit = in_flight
+        self._settings = settings
+        self._exchange = exchange
+        self._set_aside = set_aside
+        self._tracker = OffsetTracker()
+        self._owned: set[Partition] = set()
+        self._tasks: dict[asyncio.Task[None], Partition] = {}
+        self._attempts: dict[str, asyncio.Task[None]] = {}
+        self._made: OrderedDict[str, None] = OrderedDict()
+        self._place_free = asyncio.Event()
+        self._failure: asyncio.Future[None] | None = None
+        self._stopping = asyncio.Event()
+        self.ready = asyncio.Event()
+        """Set while partitions are assigned (or the group has decided that there are none)."""
+        self._consumer = AIOKafkaConsumer(
+            **{
+                **kafka.consumer_kwargs(),
+                # A rebalance waits for members that drain.
+                "max_poll_interval_ms": round(
+                    max(kafka.poll_timeout_seconds, 2 * settings.drain_seconds) * 1000
+                ),
+            },
+            group_id=group,
+            auto_offset_reset="earliest",
+            partition_assignment_strategy=(StickyPartitionAssignor,),
+        )
+
+    @property
+    def in_flight(self) -> int:
+        """How many calls are being worked on."""
+        return len(self._tasks)
+
+    async def lag(self) -> int:
+        """How many records of the assigned partitions have not been read."""
+        total = 0
+        for partition in self._consumer.assignment():
+            end = self._consumer.highwater(partition)
+            if end:
+                total += max(0, end - await self._consumer.position(partition))
+        return total
+
+    def stop(self) -> None:
+        """Take no more calls; `run` returns once those in flight have ended."""
+        self._stopping.set()
+        self._place_free.set()
+
+    async def run(self) -> None:
+        """Work until stopped, then drain and commit.
+
+        Raises:
+            BrokerError: Kafka cannot be reached, or a record cannot be written.
+        """
+        self._failure = asyncio.get_running_loop().create_future()
+        consumer = self._consumer
+        try:
+            await consumer.start()
+            consumer.subscribe([self._topic], listener=_Rebalance(self))
+            committer = asyncio.create_task(self._commit_regularly())
+            try:
+                await self._intake()
+                await self._drain(self._settings.drain_seconds)
+            finally:
+                committer.cancel()
+                await self._break_off(set(self._tasks))
+            await self._commit()
+        except KafkaError as error:
+            raise translate(error, f"read {self._topic!r}") from error
+        finally:
+            await consumer.stop()
+            if self._failure.done():
+                self._failure.exception()
+
+    async def _intake(self) -> None:
+        while not self._stopping.is_set():
+            if self._failure is not None and self._failure.done():
+                self._failure.result()
+            free = self._limit - len(self._tasks)
+            if free <= 0:
+                await self._wait_for_place()
+                continue
+            await self._take(timeout_ms=_POLL_MS, max_records=free)
+
+    async def _take(self, *, timeout_ms: int, max_records: int) -> None:
+        batches = await self._consumer.getmany(timeout_ms=timeout_ms, max_records=max_records)
+        for at, records in batches.items():
+            # What arrives while a partition is being given up is read again by its next owner.
+            if Partition(*at) in self._owned:
+                for record in records:
+                    self._begin(raw_record(record))
+
+    async def _wait_for_place(self) -> None:
+        """Pause the partitions until a call ends; the group still hears from us."""
+        consumer = self._consumer
+        paused: set[TopicPartition] = set()
+        self._place_free.clear()
+        while len(self._tasks) >= self._limit and not self._stopping.is_set():
+            fresh = consumer.assignment() - paused
+            if fresh:
+                consumer.pause(*fresh)
+                paused |= fresh
+            try:
+                await asyncio.wait_for(self._place_free.wait(), timeout=_POLL_MS / 1000)
+            except TimeoutError:
+                # A poll with everything paused tells the group that this member is alive; only
+                # partitions that came in a rebalance a moment ago can answer it.
+                await self._take(timeout_ms=0, max_records=self._limit)
+            if self._failure is not None and self._failure.done():
+                break
+        still_ours = paused & consumer.assignment()
+        if still_ours:
+            consumer.resume(*still_ours)
+
+    def _begin(self, source: RawRecord) -> None:
+        partition = Partition(source.topic, source.partition)
+        try:
+            self._tracker.start(partition, source.offset)
+        except ValueError:
+            # The topic was made anew, or its log cut: offsets begin again.
+            log.warning("offsets.went_back", partition=partition, offset=source.offset)
+            self._tracker.forget(partition)
+            self._tracker.start(partition, source.offset)
+        task = asyncio.create_task(self._work_off(source))
+        self._tasks[task] = partition
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.pop(task, None)
+        self._place_free.set()
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is not None and self._failure is not None and not self._failure.done():
+            self._failure.set_exception(error)
+
+    async def _work_off(self, source: RawRecord) -> None:
+        try:
+            call = Call.decode(source.value or b"", source.headers)
+        except InvalidEventError as error:
+            problem = PipelineError(error.message, code="internal_record_invalid")
+            await (await self._set_aside(source, problem))
+        else:
+            await self._make_once(call)
+        self._tracker.finish(Partition(source.topic, source.partition), source.offset)
+
+    async def _make_once(self, call: Call) -> None:
+        attempt = call.attempt_id
+        while (running := self._attempts.get(attempt)) is not None:
+            # It was read twice, and is under way: this record is done when that one is.
+            await asyncio.wait((running,))
+        if attempt in self._made:
+            return
+        current = asyncio.current_task()
+        if current is None:
+            raise RuntimeError("calls are made inside tasks")
+        self._attempts[attempt] = current
+        try:
+            await self._exchange.run(call)
+        finally:
+            del self._attempts[attempt]
+        self._made[attempt] = None
+        if len(self._made) > self._settings.remembered_attempts:
+            self._made.popitem(last=False)
+
+    async def _commit_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.commit_interval_seconds)
+            await self._commit()
+
+    async def _commit(self) -> None:
+        offsets = self._tracker.committable()
+        if not offsets:
+            return
+        try:
+            await self._consumer.commit(
+                {TopicPartition(*partition): offset for partition, offset in offsets.items()}
+            )
+        except LOST_MEMBERSHIP as error:
+            log.info("commit.skipped", topic=self._topic, reason=type(error).__name__)
+        except KafkaError as error:
+            # Tried again at the next interval; until then the offsets stay uncommitted.
+            log.warning("commit.failed", topic=self._topic, reason=type(error).__name__)
+        else:
+            for partition, offset in offsets.items():
+                self._tracker.committed(partition, offset)
+
+    async def _drain(self, seconds: float, partitions: set[Partition] | None = None) -> None:
+        tasks = [task for task, at in self._tasks.items() if partitions is None or at in partitions]
+        if tasks:
+            await asyncio.wait(tasks, timeout=seconds)
+
+    async def _break_off(self, tasks: "set[asyncio.Task[None]]") -> None:
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def _give_up(self, partitions: set[Partition]) -> None:
+        self._owned -= partitions
+        await self._drain(self._settings.drain_seconds, partitions)
+        await self._commit()
+        for partition in partitions:
+            self._tracker.forget(partition)
+
+    async def _take_over(self, partitions: set[Partition]) -> None:
+        self._owned = set(partitions)
+        self.ready.set()
+        lost = {task for task, at in self._tasks.items() if at not in partitions}
+        await self._break_off(lost)
+
+
+class _Rebalance(ConsumerRebalanceListener):  # type: ignore[misc]
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+
+    async def on_partitions_revoked(self, revoked: Any) -> None:
+        await self._caller._give_up({Partition(*each) for each in revoked})  # noqa: SLF001
+
+    async def on_partitions_assigned(self, assigned: Any) -> None:
+        await self._caller._take_over({Partition(*each) for each in assigned})  # noqa: SLF001

@@ -1,0 +1,100 @@
+"""Tokens on their way to `llm.chunks`: the first at once, the rest gathered in a small window."""
+
+import asyncio
+from typing import Any
+
+from millrace.schemas.call import Call
+from millrace.schemas.chunk import Chunk, ToolCallDelta
+from millrace.schemas.vocabulary import ChunkEnd
+from millrace.streams.publisher import Publisher
+
+
+class ChunkStream:
+    """The chunks of one invocation, numbered from 0 without gaps.
+
+    Does nothing for a request that did not ask for a stream. Must be closed: the last chunk says
+    how the stream ended. `deliveries` holds what the broker has yet to acknowledge.
+    """
+
+    def __init__(
+        self, *, publisher: Publisher, topic: str, call: Call, invocation: str, flush_seconds: float
+    ) -> None:
+        self._publisher = publisher
+        self._topic = topic
+        self._call = call
+        self._invocation = invocation
+        self._flush_seconds = flush_seconds
+        self._active = call.job.stream
+        self._text: list[str] = []
+        self._reasoning: list[str] = []
+        self._tool_calls: list[ToolCallDelta] = []
+        self._sequence = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._timed_flush: asyncio.Task[None] | None = None
+        self._lock = asyncio.Lock()
+        self.deliveries: list[asyncio.Future[Any]] = []
+
+    async def add(
+        self, *, text: str = "", reasoning: str = "", tool_call: ToolCallDelta | None = None
+    ) -> None:
+        """Take a delta.
+
+        Raises:
+            BrokerError: A chunk can never be delivered.
+        """
+        if not self._active:
+            return
+        if text:
+            self._text.append(text)
+        if reasoning:
+            self._reasoning.append(reasoning)
+        if tool_call is not None:
+            self._tool_calls.append(tool_call)
+        if self._sequence == 0 or not self._flush_seconds:
+            await self._flush(end=None)
+        elif self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self._flush_seconds, self._window_over)
+
+    async def close(self, end: ChunkEnd) -> None:
+        """Send what is left, with how it ended."""
+        if not self._active:
+            return
+        self._active = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._timed_flush is not None:
+            await self._timed_flush
+        await self._flush(end=end)
+
+    def _window_over(self) -> None:
+        self._timer = None
+        self._timed_flush = asyncio.create_task(self._flush(end=None))
+
+    async def _flush(self, *, end: ChunkEnd | None) -> None:
+        # The lock keeps a chunk from overtaking the one before it while the buffer is full.
+        async with self._lock:
+            if end is None and not (self._text or self._reasoning or self._tool_calls):
+                return
+            target = self._call.target
+            chunk = Chunk(
+                request_id=self._call.job.request_id,
+                member=self._call.member,
+                attempt=self._call.attempt,
+                invocation=self._invocation,
+                sequence=self._sequence,
+                delta="".join(self._text),
+                reasoning="".join(self._reasoning),
+                tool_calls=tuple(self._tool_calls),
+                provider=target.provider,
+                model=target.model,
+                end=end,
+            )
+            self._sequence += 1
+            self._text.clear()
+            self._reasoning.clear()
+            self._tool_calls.clear()
+            self.deliveries.append(
+                await self._publisher.publish(self._topic, chunk, key=chunk.request_id)
+            )

@@ -1,0 +1,403 @@
+"""One call, from its record to everything that has to be said about it."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Protocol
+
+import structlog
+
+from millrace.providers.protocol import (
+    Completion,
+    ModelRequest,
+    Provider,
+    ReasoningDelta,
+    TextDelta,
+    ToolArgumentsDelta,
+    UsageSoFar,
+)
+from millrace.schemas.call import Call
+from millrace.schemas.chunk import ToolCallDelta
+from millrace.schemas.errors import ErrorCode, ErrorInfo, PipelineError, ProviderError
+from millrace.schemas.ids import NewId
+from millrace.schemas.ledger import UsageEvent
+from millrace.schemas.outcome import AttemptOutcome
+from millrace.schemas.usage import Timing, Usage
+from millrace.schemas.vocabulary import AttemptStatus, ChunkEnd, CostSource
+from millrace.streams.books import Spent, ledger_key, reserved, spent
+from millrace.streams.cancellations import Cancellations
+from millrace.streams.chunk_stream import ChunkStream
+from millrace.streams.dead_letters import Clock
+from millrace.streams.publisher import Publisher
+
+log = structlog.get_logger(__name__)
+
+_NOTHING_SPENT: frozenset[ErrorCode] = frozenset(
+    {
+        "rate_limited",
+        "authentication_failed",
+        "model_not_found",
+        "context_length_exceeded",
+        "request_refused",
+        "provider_unavailable",
+    }
+)
+"""Failures that cost nothing as long as no part of an answer has come."""
+
+_CHUNK_END: dict[AttemptStatus, ChunkEnd] = {
+    "failed": "error",
+    "expired": "error",
+    "cancelled": "cancelled",
+}
+
+
+class CountTokens(Protocol):
+    """Estimates tokens where a provider does not say."""
+
+    def request(self, call: Call) -> int:
+        """The input tokens of a call."""
+        ...
+
+    def text(self, text: str) -> int:
+        """The tokens of a text."""
+        ...
+
+
+class Price(Protocol):
+    """Prices the usage of one provider entry's models."""
+
+    def __call__(
+        self, model: str, usage: Usage, reported: Decimal | None
+    ) -> tuple[Decimal | None, CostSource]:
+        """The cost in US dollars, None when unknown, and where it comes from."""
+        ...
+
+
+@dataclass(slots=True)
+class _Reply:
+    """What has come of an answer so far."""
+
+    text: list[str] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
+    tool_arguments: list[str] = field(default_factory=list)
+    deltas: int = 0
+    usage: Usage | None = None
+    first_token_at: float | None = None
+    completion: Completion | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExchangeTopics:
+    """Where an exchange writes."""
+
+    chunks: str
+    outcomes: str
+    usage: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange:
+    """Makes calls to one provider entry.
+
+    `run` returns once the broker has acknowledged every record that the call gave rise to: its
+    chunks, one outcome, and the ledger events; only then may the call's offset be committed.
+    The ledger's `reserved` event is acknowledged before the provider hears of the call, so
+    that no crash leaves a paid call out of the books.
+    """
+
+    provider: Provider
+    price: Price
+    count_tokens: CountTokens
+    publisher: Publisher
+    topics: ExchangeTopics
+    cancellations: Cancellations
+    flush_seconds: float
+    clock: Clock
+    new_id: NewId
+    on_spent: Callable[[UsageEvent], None] = lambda _: None
+
+    async def run(self, call: Call) -> None:
+        """Make the call and say how it ended.
+
+        When the task is cancelled (shutdown, or the partition went to another process), the
+        broken-off call is booked as an estimate, no outcome is written, and whoever reads the
+        call next makes it again.
+
+        Raises:
+            BrokerError: A record cannot be written; the call must stay uncommitted.
+        """
+        job = call.job
+        now = self.clock()
+        if self.cancellations.covers(job.request_id, call.member):
+            await self._end_unstarted(call, "cancelled", _cancelled(), now)
+        elif now >= job.deadline:
+            await self._end_unstarted(call, "expired", _expired(), now)
+        else:
+            await self._invoke(call, now)
+
+    async def _end_unstarted(
+        self, call: Call, status: AttemptStatus, error: ErrorInfo, now: datetime
+    ) -> None:
+        invocation = self.new_id()
+        chunks = self._chunk_stream(call, invocation)
+        await chunks.close(_CHUNK_END[status])
+        outcome = AttemptOutcome(
+            call=call,
+            invocation=invocation,
+            status=status,
+            error=error,
+            timing=Timing(queued_ms=_ms(now - call.job.accepted_at)),
+            finished_at=now,
+        )
+        await self._publish_outcome(outcome, chunks)
+
+    async def _invoke(self, call: Call, started_at: datetime) -> None:
+        invocation = self.new_id()
+        estimate = Usage(input_tokens=self.count_tokens.request(call), source="estimated")
+        reservation = self._reservation(call, invocation, estimate, started_at)
+        await (await self.publisher.publish(self.topics.usage, reservation, key=ledger_key(call)))
+        chunks = self._chunk_stream(call, invocation)
+        reply = _Reply()
+        start = time.perf_counter()
+        try:
+            status, error = await self._converse(call, reply, chunks)
+        except asyncio.CancelledError:
+            error = ErrorInfo(code="interrupted", message="the call was broken off; it is repeated")
+            result = self._spent(call, reply, "cancelled", error, started_at, start, estimate)
+            await _finish_despite_cancellation(
+                self._book(call, chunks, "restarted", spent(reservation, result))
+            )
+            raise
+        result = self._spent(call, reply, status, error, started_at, start, estimate)
+        await self._conclude(call, chunks, reply, error, reservation, result)
+
+    async def _converse(
+        self, call: Call, reply: _Reply, chunks: ChunkStream
+    ) -> tuple[AttemptStatus, ErrorInfo | None]:
+        """Ask and read until the answer is whole, or is not going to be."""
+        job = call.job
+        loop = asyncio.get_running_loop()
+        stopped = False
+        remaining = (job.deadline - self.clock()).total_seconds()
+        try:
+            async with asyncio.timeout(remaining) as limit:
+
+                def stop() -> None:
+                    nonlocal stopped
+                    stopped = True
+                    limit.reschedule(loop.time())
+
+                with self.cancellations.watching(job.request_id, call.member, stop):
+                    await self._read(call, reply, chunks)
+        except TimeoutError:
+            return ("cancelled", _cancelled()) if stopped else ("expired", _expired())
+        except ProviderError as error:
+            log.info(
+                "call.failed",
+                request_id=job.request_id,
+                provider=call.target.provider,
+                model=call.target.model,
+                attempt=call.attempt,
+                code=error.code,
+            )
+            return "failed", error.info()
+        except PipelineError:
+            raise
+        except Exception as error:
+            # A fault of ours must end this attempt, not the calls beside it.
+            log.exception("call.fault", request_id=job.request_id, provider=call.target.provider)
+            message = f"a fault in Millrace ({type(error).__name__}); please report it"
+            return "failed", ErrorInfo(code="internal_error", message=message)
+        if reply.completion is None:
+            message = "the adapter ended without a completion"
+            return "failed", ErrorInfo(code="reply_invalid", message=message, retryable=True)
+        return "completed", None
+
+    async def _read(self, call: Call, reply: _Reply, chunks: ChunkStream) -> None:
+        job = call.job
+        request = ModelRequest(
+            model=call.target.model,
+            messages=job.messages,
+            parameters=job.parameters,
+            tools=job.tools,
+            output=job.output,
+            stream=job.stream,
+        )
+        async with aclosing(self.provider.ask(request)) as events:
+            async for event in events:
+                if isinstance(event, Completion):
+                    reply.completion = event
+                    continue
+                if isinstance(event, UsageSoFar):
+                    reply.usage = event.usage
+                    continue
+                if reply.first_token_at is None:
+                    reply.first_token_at = time.perf_counter()
+                reply.deltas += 1
+                match event:
+                    case TextDelta(text):
+                        reply.text.append(text)
+                        await chunks.add(text=text)
+                    case ReasoningDelta(text):
+                        reply.reasoning.append(text)
+                        await chunks.add(reasoning=text)
+                    case ToolArgumentsDelta():
+                        reply.tool_arguments.append(event.arguments)
+                        piece = ToolCallDelta(
+                            index=event.index,
+                            id=event.id,
+                            name=event.name,
+                            arguments=event.arguments,
+                        )
+                        await chunks.add(tool_call=piece)
+
+    def _reservation(
+        self, call: Call, invocation: str, estimate: Usage, started_at: datetime
+    ) -> UsageEvent:
+        cost, source = self.price(call.target.model, estimate, None)
+        return reserved(
+            call,
+            invocation=invocation,
+            usage=estimate,
+            cost_usd=cost,
+            cost_source=source,
+            started_at=started_at,
+        )
+
+    def _spent(
+        self,
+        call: Call,
+        reply: _Reply,
+        status: AttemptStatus,
+        error: ErrorInfo | None,
+        started_at: datetime,
+        start: float,
+        estimate: Usage,
+    ) -> Spent:
+        completion = reply.completion if status == "completed" else None
+        usage = completion.usage if completion else None
+        reported = completion.reported_cost_usd if completion else None
+        if usage is None:
+            usage = self._estimated(reply, error, estimate)
+        cost, source = self.price(call.target.model, usage, reported)
+        first = reply.first_token_at
+        return Spent(
+            status=status,
+            usage=usage,
+            cost_usd=cost,
+            cost_source=source,
+            timing=Timing(
+                queued_ms=_ms(started_at - call.job.accepted_at),
+                time_to_first_token_ms=None if first is None else round((first - start) * 1e3, 3),
+                total_ms=round((time.perf_counter() - start) * 1e3, 3),
+            ),
+            finished_at=self.clock(),
+            finish_reason=completion.finish_reason if completion else None,
+            error_code=error.code if error else None,
+        )
+
+    def _estimated(self, reply: _Reply, error: ErrorInfo | None, estimate: Usage) -> Usage:
+        if (
+            error is not None
+            and error.code in _NOTHING_SPENT
+            and not reply.deltas
+            and not reply.usage
+        ):
+            return Usage()
+        said = reply.usage or estimate
+        visible = "".join((*reply.text, *reply.tool_arguments))
+        reasoning = self.count_tokens.text("".join(reply.reasoning))
+        output = max(self.count_tokens.text(visible) + reasoning, said.output_tokens)
+        return said.model_copy(
+            update={"output_tokens": output, "reasoning_tokens": reasoning, "source": "estimated"}
+        )
+
+    async def _conclude(
+        self,
+        call: Call,
+        chunks: ChunkStream,
+        reply: _Reply,
+        error: ErrorInfo | None,
+        reservation: UsageEvent,
+        result: Spent,
+    ) -> None:
+        completion = reply.completion if result.status == "completed" else None
+        text = completion.text if completion else "".join(reply.text)
+        outcome = AttemptOutcome(
+            call=call,
+            invocation=reservation.invocation,
+            status=result.status,
+            text=text,
+            reasoning=completion.reasoning if completion else "".join(reply.reasoning),
+            tool_calls=completion.tool_calls if completion else (),
+            finish_reason=result.finish_reason,
+            usage=result.usage,
+            cost_usd=result.cost_usd,
+            cost_source=result.cost_source,
+            timing=result.timing,
+            error=error,
+            response_id=completion.response_id if completion else None,
+            finished_at=result.finished_at,
+        )
+        await chunks.close(_chunk_end(call, outcome))
+        await self._publish_outcome(outcome, chunks, spent(reservation, result))
+
+    async def _book(
+        self, call: Call, chunks: ChunkStream, end: ChunkEnd, event: UsageEvent
+    ) -> None:
+        await chunks.close(end)
+        ledger = await self.publisher.publish(self.topics.usage, event, key=ledger_key(call))
+        await asyncio.gather(*chunks.deliveries, ledger)
+        self.on_spent(event)
+
+    async def _publish_outcome(
+        self, outcome: AttemptOutcome, chunks: ChunkStream, event: UsageEvent | None = None
+    ) -> None:
+        deliveries = [*chunks.deliveries]
+        if event is not None:
+            key = ledger_key(outcome.call)
+            deliveries.append(await self.publisher.publish(self.topics.usage, event, key=key))
+        deliveries.append(
+            await self.publisher.publish(self.topics.outcomes, outcome, key=outcome.request_id)
+        )
+        await asyncio.gather(*deliveries)
+        if event is not None:
+            self.on_spent(event)
+
+    def _chunk_stream(self, call: Call, invocation: str) -> ChunkStream:
+        return ChunkStream(
+            publisher=self.publisher,
+            topic=self.topics.chunks,
+            call=call,
+            invocation=invocation,
+            flush_seconds=self.flush_seconds,
+        )
+
+
+def _chunk_end(call: Call, outcome: AttemptOutcome) -> ChunkEnd:
+    if outcome.status == "completed":
+        return "length" if outcome.finish_reason == "length" else "stop"
+    if outcome.status == "failed" and call.next_candidate is not None:
+        return "restarted"
+    return _CHUNK_END[outcome.status]
+
+
+def _cancelled() -> ErrorInfo:
+    return ErrorInfo(code="cancelled", message="the request was cancelled")
+
+
+def _expired() -> ErrorInfo:
+    return ErrorInfo(code="deadline_exceeded", message="the deadline of the request has passed")
+
+
+def _ms(delta: timedelta) -> float:
+    return max(0.0, round(delta.total_seconds() * 1e3, 3))
+
+
+async def _finish_despite_cancellation(work: Awaitable[None]) -> None:
+    """Let `work` end although the task is being cancelled; a second cancellation stops it."""
+    await asyncio.shield(asyncio.ensure_future(work))

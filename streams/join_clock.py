@@ -1,0 +1,92 @@
+"""Ending joins whose time is up.
+
+The clock does not end anything itself: it writes a `JoinTimeout` to the topic of outcomes, and
+the join acts when it reads it. So the decision has a place among the outcomes, and a restart
+that reads them again decides the same.
+"""
+
+import asyncio
+import heapq
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import structlog
+
+from millrace.schemas.outcome import JoinTimeout
+from millrace.streams.publisher import Publisher
+
+log = structlog.get_logger(__name__)
+
+TICK_SECONDS = 0.1
+REPEAT_SECONDS = 10.0
+"""A timeout that was written but not read yet is written again after this."""
+
+
+class JoinClock:
+    """Watches the deadlines of the joins that this process holds.
+
+    Rebuilt from the table of states whenever partitions change hands. A timeout written twice
+    does no harm: the second one finds the join ended.
+    """
+
+    def __init__(
+        self,
+        *,
+        publisher: Publisher,
+        topic: str,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._publisher = publisher
+        self._topic = topic
+        self._now = now
+        self._due: dict[str, tuple[float, int]] = {}
+        self._heap: list[tuple[float, str]] = []
+        self._held: frozenset[int] = frozenset()
+
+    def watch(self, request_id: str, *, due: datetime, partition: int) -> None:
+        """End this join at `due`."""
+        at = due.timestamp()
+        if request_id not in self._due:
+            heapq.heappush(self._heap, (at, request_id))
+        self._due[request_id] = (at, partition)
+
+    def forget(self, request_id: str) -> None:
+        """The join has ended."""
+        self._due.pop(request_id, None)
+
+    def hold(self, partitions: set[int]) -> None:
+        """Note which partitions are held: joins of others are not for us to end."""
+        self._held = frozenset(partitions)
+        for request_id, (_, partition) in list(self._due.items()):
+            if partition not in self._held:
+                del self._due[request_id]
+        self._heap = [(at, request_id) for request_id, (at, _) in self._due.items()]
+        heapq.heapify(self._heap)
+
+    def __len__(self) -> int:
+        return len(self._due)
+
+    async def run(self) -> None:
+        """Watch until cancelled.
+
+        Raises:
+            BrokerError: A timeout cannot be written.
+        """
+        while True:
+            await self.write_due()
+            await asyncio.sleep(TICK_SECONDS)
+
+    async def write_due(self) -> None:
+        """Write the timeouts that are due now."""
+        now = self._now()
+        while self._heap and self._heap[0][0] <= now:
+            _, request_id = heapq.heappop(self._heap)
+            entry = self._due.get(request_id)
+            if entry is None:
+                continue
+            due, _ = entry
+            timeout = JoinTimeout(request_id=request_id, due=datetime.fromtimestamp(due, UTC))
+            await (await self._publisher.publish(self._topic, timeout, key=request_id))
+            log.info("join.timeout", request_id=request_id)
+            heapq.heappush(self._heap, (now + REPEAT_SECONDS, request_id))

@@ -1,0 +1,29 @@
+"""What the router can choose from, made from the provider entries."""
+
+from collections.abc import Mapping
+
+from millrace.agents.offers import Offer
+from millrace.providers.entry import ProviderEntry
+from millrace.providers.pricing import Pricing
+
+
+def offers(entries: Mapping[str, ProviderEntry], pricing: Pricing) -> tuple[Offer, ...]:
+    """An offer for each model of each entry."""
+    found: list[Offer] = []
+    for name, entry in entries.items():
+        for model, facts in entry.models.items():
+            input_price, output_price = pricing.prices_per_million(entry, model)
+            found.append(
+                Offer(
+                    provider=name,
+                    model=model,
+                    hardware=entry.hardware,
+                    capabilities=frozenset(facts.capabilities),
+                    context_window=facts.context_window,
+                    max_output_tokens=facts.max_output_tokens,
+                    quality=facts.quality,
+                    input_usd_per_million=input_price,
+                    output_usd_per_million=output_price,
+                )
+            )
+    return tuple(found)

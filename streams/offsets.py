@@ -1,0 +1,90 @@
+"""Which offsets of a partition may be committed while records finish out of order.
+
+A committed offset is a promise that everything before it is done, so it may never pass a
+record that is still being worked on, whichever record finishes first.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class Partition(NamedTuple):
+    """A partition of a topic."""
+
+    topic: str
+    partition: int
+
+
+@dataclass(slots=True)
+class _Progress:
+    records: OrderedDict[int, bool] = field(default_factory=OrderedDict)
+    """Offsets from the first unfinished one on, in order; True once finished."""
+    position: int | None = None
+    """The next offset to read after a restart; None before anything has finished."""
+    committed: int | None = None
+
+
+class OffsetTracker:
+    """Contiguous progress of any number of partitions.
+
+    Offsets of a partition must start in ascending order; they need not be consecutive
+    (compaction and transactions leave gaps). A record finishes at most once: repeated and
+    unknown finishes change nothing, so a record of a partition that was taken away, or read
+    again, does no harm.
+    """
+
+    def __init__(self) -> None:
+        self._partitions: dict[Partition, _Progress] = {}
+
+    def start(self, partition: Partition, offset: int) -> None:
+        """Note that a record was read and is being worked on.
+
+        Raises:
+            ValueError: The offset is not above those read before; the consumer went back
+                without `forget`.
+        """
+        progress = self._partitions.setdefault(partition, _Progress())
+        last = next(reversed(progress.records)) if progress.records else None
+        floor = last if last is not None else (progress.position or 0) - 1
+        if offset <= floor:
+            raise ValueError(f"offset {offset} of {partition} read after {floor}")
+        progress.records[offset] = False
+
+    def finish(self, partition: Partition, offset: int) -> None:
+        """Note that everything made from a record is safe."""
+        progress = self._partitions.get(partition)
+        if progress is None or progress.records.get(offset) is not False:
+            return
+        progress.records[offset] = True
+        records = progress.records
+        while records:
+            first, finished = next(iter(records.items()))
+            if not finished:
+                break
+            records.popitem(last=False)
+            progress.position = first + 1
+
+    def committable(self) -> dict[Partition, int]:
+        """The offsets to commit now: next to read, and higher than what was committed."""
+        return {
+            partition: progress.position
+            for partition, progress in self._partitions.items()
+            if progress.position is not None
+            and (progress.committed is None or progress.position > progress.committed)
+        }
+
+    def committed(self, partition: Partition, offset: int) -> None:
+        """Note that the broker holds this commit."""
+        progress = self._partitions.get(partition)
+        if progress is not None:
+            progress.committed = max(offset, progress.committed or 0)
+
+    def unfinished(self, partition: Partition) -> int:
+        """How many records of the partition are being worked on."""
+        progress = self._partitions.get(partition)
+        return sum(not done for done in progress.records.values()) if progress else 0
+
+    def forget(self, partition: Partition) -> None:
+        """Drop a partition: it was taken away, or will be read from another place."""
+        self._partitions.pop(partition, None)

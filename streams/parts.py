@@ -1,0 +1,208 @@
+"""Makes the parts of a process from its settings; decides nothing."""
+
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+from millrace.agents.accept_request import AcceptRequest
+from millrace.agents.join import Join
+from millrace.agents.plan_route import PlanRoute
+from millrace.agents.validate_output import validate
+from millrace.agents.vote import vote
+from millrace.prompts.library import PACKAGED, PromptLibrary
+from millrace.providers.entry import ProviderEntry
+from millrace.providers.pricing import Pricing
+from millrace.providers.registry import build_provider
+from millrace.providers.tokens import estimate_messages, estimate_text
+from millrace.providers.transport import build_client
+from millrace.schemas.call import Call
+from millrace.schemas.errors import PipelineError
+from millrace.schemas.ids import uuid7
+from millrace.schemas.usage import Usage
+from millrace.schemas.vocabulary import CostSource
+from millrace.sinks.protocol import Sink
+from millrace.streams.caller import Caller
+from millrace.streams.cancellations import CancellationReader, Cancellations
+from millrace.streams.dead_letters import SetAside, utc_now
+from millrace.streams.exchange import Exchange, ExchangeTopics, Price
+from millrace.streams.forgetting import forget_old_states
+from millrace.streams.join_clock import JoinClock
+from millrace.streams.names import JOINS_TABLE, SEEN_TABLE, router_app_id, validator_app_id
+from millrace.streams.offers import offers
+from millrace.streams.outcomes import OutcomesProcessor, watch_all
+from millrace.streams.publisher import Publisher
+from millrace.streams.reply_topics import ReplyTopics
+from millrace.streams.router import Router
+from millrace.streams.settings import Settings
+from millrace.streams.sink_consumer import SinkConsumer
+from millrace.streams.stream_app import StreamApp
+from millrace.streams.tally import Tally
+from millrace.streams.topic_admin import TopicAdmin
+from millrace.streams.topics import TopicNames
+
+Chores = list[Coroutine[Any, Any, None]]
+"""What has to run beside a processor, until cancelled."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What the parts share, and how each is made."""
+
+    settings: Settings
+    environ: Mapping[str, str]
+    publisher: Publisher
+    topics: TopicNames
+    set_aside: SetAside
+    tally: Tally
+    admin: TopicAdmin
+    on_failure: Callable[[PipelineError], None]
+
+    def sink_consumer(self, sink: Sink) -> SinkConsumer:
+        """The sink role."""
+        clickhouse = self.settings.clickhouse
+        return SinkConsumer(
+            sink=sink,
+            kafka=self.settings.kafka,
+            topics=self.topics,
+            group=f"{self.settings.app_id}-sink",
+            batch_rows=clickhouse.batch_rows,
+            batch_seconds=clickhouse.batch_seconds,
+            set_aside=self.set_aside,
+        )
+
+    def cancellation_reader(
+        self, cancellations: Cancellations, window: timedelta
+    ) -> CancellationReader:
+        """What tells callers which work to stop."""
+        return CancellationReader(
+            settings=self.settings.kafka,
+            topic=self.topics.cancellations,
+            cancellations=cancellations,
+            set_aside=self.set_aside,
+            window=window,
+        )
+
+    async def callers(self, stack: AsyncExitStack, cancellations: Cancellations) -> list[Caller]:
+        """The caller role: one for each provider entry."""
+        pricing = Pricing(now=utc_now)
+        made = []
+        for name, entry in self.settings.enabled_providers.items():
+            client = build_client(
+                entry.timeouts, base_url=str(entry.base_url), environ=self.environ
+            )
+            provider = build_provider(name, entry, client=client, environ=self.environ)
+            stack.push_async_callback(provider.aclose)
+            exchange = Exchange(
+                provider=provider,
+                price=_price(pricing, entry),
+                count_tokens=_EstimatedTokens(),
+                publisher=self.publisher,
+                topics=ExchangeTopics(
+                    chunks=self.topics.chunks,
+                    outcomes=self.topics.outcomes,
+                    usage=self.topics.usage,
+                ),
+                cancellations=cancellations,
+                flush_seconds=self.settings.caller.chunk_flush_seconds,
+                clock=utc_now,
+                new_id=uuid7,
+                on_spent=self.tally.spent,
+            )
+            made.append(
+                Caller(
+                    provider=name,
+                    topic=self.topics.calls(name),
+                    group=f"{self.settings.app_id}-caller-{name}",
+                    in_flight=entry.limits.in_flight,
+                    kafka=self.settings.kafka,
+                    settings=self.settings.caller,
+                    exchange=exchange,
+                    set_aside=self.set_aside,
+                )
+            )
+        return made
+
+    async def validator(self) -> tuple[StreamApp, Chores]:
+        """The validator role, with the joins of ensembles."""
+        app = await self._stream_app(validator_app_id(self.settings), self.topics.outcomes)
+        states = app.table(JOINS_TABLE)
+        clock = JoinClock(publisher=self.publisher, topic=self.topics.outcomes)
+        processor = OutcomesProcessor(
+            join=Join(validate=validate, vote=vote),
+            publisher=self.publisher,
+            topics=self.topics,
+            states=states,
+            clock=clock,
+            set_aside=self.set_aside,
+            tally=self.tally,
+        )
+
+        def recovered() -> None:
+            watch_all(states, clock, app.held_partitions())
+
+        app.run_processor("outcomes", processor.process, on_recovered=recovered)
+        window = self.settings.validator.finished_window_seconds
+        return app, [clock.run(), forget_old_states(app, states, window_seconds=window)]
+
+    async def router(self) -> tuple[StreamApp, Chores]:
+        """The router role."""
+        settings = self.settings
+        app = await self._stream_app(router_app_id(settings), self.topics.requests)
+        seen = app.table(SEEN_TABLE)
+        library = PromptLibrary.load((PACKAGED, *settings.prompts.folders))
+        router = Router(
+            accept=AcceptRequest(
+                library=library,
+                policy=settings.requests,
+                own_topics=(f"{self.topics.prefix}*", f"{settings.app_id}-*-changelog"),
+            ),
+            plan=PlanRoute(
+                offers=offers(settings.enabled_providers, Pricing(now=utc_now)),
+                policy=settings.routes,
+                count_tokens=estimate_messages,
+            ),
+            publisher=self.publisher,
+            topics=self.topics,
+            partitions=app.partitions,
+            seen=seen,
+            reply_topics=ReplyTopics(admin=self.admin),
+            set_aside=self.set_aside,
+            max_request_bytes=settings.requests.max_request_bytes,
+            clock=utc_now,
+        )
+        app.run_processor("requests", router.process)
+        window = settings.router.dedup_window_seconds
+        return app, [forget_old_states(app, seen, window_seconds=window)]
+
+    async def _stream_app(self, app_id: str, topic: str) -> StreamApp:
+        return StreamApp(
+            app_id=app_id,
+            topic=topic,
+            partitions=await self.publisher.partitions(topic),
+            kafka=self.settings.kafka,
+            publisher=self.publisher,
+            set_aside=self.set_aside,
+            on_failure=self.on_failure,
+        )
+
+
+class _EstimatedTokens:
+    """Counts where a provider does not say."""
+
+    def request(self, call: Call) -> int:
+        return estimate_messages(call.job.messages, call.job.tools)
+
+    def text(self, text: str) -> int:
+        return estimate_text(text)
+
+
+def _price(pricing: Pricing, entry: ProviderEntry) -> Price:
+    def price(
+        model: str, usage: Usage, reported: Decimal | None
+    ) -> tuple[Decimal | None, CostSource]:
+        return pricing.cost(entry, model, usage, reported)
+
+    return price

@@ -1,0 +1,325 @@
+"""Wires the roles of one process together, runs them, and takes them down without losing work."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import structlog
+
+from millrace.schemas.errors import ConfigurationError, PipelineError
+from millrace.sinks.clickhouse import ClickHouseSink
+from millrace.sinks.query import ClickHouseReader
+from millrace.streams.caller import Caller
+from millrace.streams.cancellations import Cancellations
+from millrace.streams.dead_letters import DeadLetters
+from millrace.streams.discovery import with_listed_models
+from millrace.streams.embedded.broker import EmbeddedBroker
+from millrace.streams.embedded.topic_admin import EmbeddedTopicAdmin
+from millrace.streams.engine_owner import announce_owner
+from millrace.streams.kafka_topic_admin import KafkaTopicAdmin
+from millrace.streams.names import changelogs
+from millrace.streams.parts import Parts
+from millrace.streams.publisher import Publisher
+from millrace.streams.roles import Role
+from millrace.streams.settings import Settings
+from millrace.streams.sink_consumer import SinkConsumer
+from millrace.streams.status import PipelineStatus
+from millrace.streams.stream_app import StreamApp
+from millrace.streams.tally import Tally
+from millrace.streams.topic_admin import TopicAdmin, create_missing
+from millrace.streams.topics import TopicNames, topic_specs
+from millrace.streams.web import Probes, WebServer
+
+log = structlog.get_logger(__name__)
+
+WIND_DOWN_SECONDS = 20.0
+"""For committing and closing, beyond the time that calls in flight may take."""
+
+
+@dataclass(slots=True)
+class RunningPipeline:
+    """A process of the pipeline while it runs."""
+
+    tally: Tally = field(default_factory=Tally)
+    callers: list[Caller] = field(default_factory=list)
+    apps: list[StreamApp] = field(default_factory=list)
+    sink: SinkConsumer | None = None
+    url: str = ""
+    """Of its web server."""
+    failure: PipelineError | None = None
+    lag: int | None = None
+
+    def status(self) -> PipelineStatus:
+        """How it is doing."""
+        return PipelineStatus(
+            in_flight=sum(caller.in_flight for caller in self.callers),
+            completed=self.tally.completed,
+            failed=self.tally.failed,
+            lag=self.lag,
+            cost_usd=Decimal(self.tally.cost_usd),
+        )
+
+    def missing(self) -> list[str]:
+        """The parts that are not ready yet."""
+        waiting = [f"caller of {each.provider}" for each in self.callers if not each.ready.is_set()]
+        waiting += [f"processor of {each.topic}" for each in self.apps if not each.ready.is_set()]
+        if self.sink is not None and not self.sink.ready.is_set():
+            waiting.append("sink")
+        return waiting
+
+    async def watch_lag(self) -> None:
+        """Keep `lag` up to date until cancelled."""
+        while True:
+            lag = sum([await caller.lag() for caller in self.callers])
+            self.lag = lag + (await self.sink.lag() if self.sink is not None else 0)
+            await asyncio.sleep(1.0)
+
+
+async def run_pipeline(
+    settings: Settings,
+    *,
+    roles: frozenset[Role],
+    environ: Mapping[str, str],
+    stop: asyncio.Event,
+    embedded: EmbeddedBroker | None = None,
+    on_ready: Callable[[RunningPipeline], None] | None = None,
+) -> None:
+    """Run these roles until `stop` is set, then drain, commit and return.
+
+    Raises:
+        PipelineError: It cannot start, or cannot go on; the message says why. What was not
+            finished is uncommitted, and is done after a restart.
+    """
+    if embedded is not None:
+        kafka = settings.kafka.on_embedded(embedded.bootstrap_servers)
+        settings = settings.model_copy(update={"kafka": kafka})
+    settings = await with_listed_models(settings, environ)
+    _require_something_to_do(settings, roles)
+    async with AsyncExitStack() as stack:
+        admin = await stack.enter_async_context(_topic_admin(settings, embedded))
+        await _make_topics(settings, admin)
+        process = _Process(settings=settings, roles=roles, environ=environ, admin=admin)
+        await process.run(stack, stop=stop, on_ready=on_ready)
+
+
+def _require_something_to_do(settings: Settings, roles: frozenset[Role]) -> None:
+    if roles & {Role.ROUTER, Role.CALLER} and not settings.enabled_providers:
+        raise ConfigurationError(
+            "no provider is configured: set OPENAI_API_KEY, ANTHROPIC_API_KEY, GEMINI_API_KEY, "
+            "OPENROUTER_API_KEY or OLLAMA_BASE_URL, or add [providers.<name>] to the config file"
+        )
+
+
+@asynccontextmanager
+async def _topic_admin(
+    settings: Settings, embedded: EmbeddedBroker | None
+) -> AsyncIterator[TopicAdmin]:
+    if embedded is not None:
+        yield EmbeddedTopicAdmin(broker=embedded)
+        return
+    async with KafkaTopicAdmin(client_kwargs=settings.kafka.client_kwargs()) as admin:
+        yield admin
+
+
+async def _make_topics(settings: Settings, admin: TopicAdmin) -> None:
+    specs = topic_specs(
+        settings.kafka, providers=settings.enabled_providers, changelogs=changelogs(settings)
+    )
+    created = await create_missing(admin, specs)
+    if created:
+        log.info("topics.created", topics=sorted(created))
+
+
+class _Process:
+    """One process: its parts, their order of coming and going, and its first failure."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        roles: frozenset[Role],
+        environ: Mapping[str, str],
+        admin: TopicAdmin,
+    ) -> None:
+        self._settings = settings
+        self._roles = roles
+        self._environ = environ
+        self._admin = admin
+        self._running = RunningPipeline()
+        self._failed = asyncio.Event()
+        self._background: list[asyncio.Task[None]] = []
+
+    async def run(
+        self,
+        stack: AsyncExitStack,
+        *,
+        stop: asyncio.Event,
+        on_ready: Callable[[RunningPipeline], None] | None,
+    ) -> None:
+        settings, running = self._settings, self._running
+        publisher = await stack.enter_async_context(
+            Publisher(settings=settings.kafka, on_failure=self._fail)
+        )
+        parts = Parts(
+            settings=settings,
+            environ=self._environ,
+            publisher=publisher,
+            topics=TopicNames(settings.kafka.topic_prefix),
+            set_aside=DeadLetters(
+                publisher=publisher,
+                topic=TopicNames(settings.kafka.topic_prefix).dead_letters,
+            ),
+            tally=running.tally,
+            admin=self._admin,
+            on_failure=self._fail,
+        )
+        reader = await self._start_sink(stack, parts)
+        web = await stack.enter_async_context(
+            WebServer(settings=settings.web, probes=self._probes(reader))
+        )
+        running.url = web.url
+        if reader is not None:
+            stack.callback(announce_owner(settings.clickhouse, url=web.url, token=web.token))
+        try:
+            calling = await self._start_callers(stack, parts)
+            apps = await self._start_apps(parts)
+            self._supervise("lag", running.watch_lag())
+            await self._wait_until_ready(stop)
+            if on_ready is not None and not self._failed.is_set() and not stop.is_set():
+                on_ready(running)
+            await _first(stop, self._failed)
+            await self._wind_down(apps, calling)
+        finally:
+            await _cancel(self._background)
+        if running.failure is not None:
+            raise running.failure
+
+    async def _start_sink(self, stack: AsyncExitStack, parts: Parts) -> ClickHouseReader | None:
+        """Start the sink; the reader is None unless the engine is in this process."""
+        if Role.SINK not in self._roles:
+            return None
+        sink = ClickHouseSink(settings=self._settings.clickhouse)
+        stack.push_async_callback(sink.aclose)
+        consumer = parts.sink_consumer(sink)
+        self._running.sink = consumer
+        reader = None
+        if self._settings.clickhouse.embedded:
+            await sink.open()
+            reader = ClickHouseReader(settings=self._settings.clickhouse)
+            stack.push_async_callback(reader.aclose)
+        self._sinking = self._supervise("sink", consumer.run())
+        return reader
+
+    async def _start_callers(self, stack: AsyncExitStack, parts: Parts) -> list[asyncio.Task[None]]:
+        if Role.CALLER not in self._roles:
+            return []
+        window = timedelta(seconds=self._settings.caller.cancellation_window_seconds)
+        cancellations = Cancellations(window=window)
+        listener = parts.cancellation_reader(cancellations, window)
+        listening = self._supervise("cancellations", listener.run())
+        # A call that was cancelled while nobody listened must not be made.
+        await _first(listener.caught_up, self._failed, listening)
+        callers = await parts.callers(stack, cancellations)
+        self._running.callers = callers
+        return [self._supervise(f"caller {each.provider}", each.run()) for each in callers]
+
+    async def _start_apps(self, parts: Parts) -> list[StreamApp]:
+        """The validator first, so that nothing is asked that nobody could end."""
+        apps: list[StreamApp] = []
+        if Role.VALIDATOR in self._roles:
+            app, chores = await parts.validator()
+            apps.append(app)
+            await app.start()
+            for chore in chores:
+                self._supervise("validator", chore)
+        if Role.ROUTER in self._roles:
+            app, chores = await parts.router()
+            apps.append(app)
+            await app.start()
+            for chore in chores:
+                self._supervise("router", chore)
+        self._running.apps = apps
+        return apps
+
+    async def _wait_until_ready(self, stop: asyncio.Event) -> None:
+        while self._running.missing() and not stop.is_set() and not self._failed.is_set():
+            await asyncio.sleep(0.05)
+
+    async def _wind_down(self, apps: list[StreamApp], calling: list[asyncio.Task[None]]) -> None:
+        """Stop in the order of the flow: no new work, calls end, their outcomes are decided."""
+        limit = self._settings.caller.drain_seconds + WIND_DOWN_SECONDS
+        try:
+            async with asyncio.timeout(limit if not self._failed.is_set() else WIND_DOWN_SECONDS):
+                for caller in self._running.callers:
+                    caller.stop()
+                for app in reversed(apps):
+                    if app.topic.endswith("requests"):
+                        await app.stop()
+                if calling:
+                    await asyncio.wait(calling)
+                for app in apps:
+                    await app.stop()
+                if self._running.sink is not None:
+                    self._running.sink.stop()
+                    await asyncio.wait((self._sinking,))
+        except TimeoutError:
+            log.warning("stop.incomplete", after_seconds=limit)
+
+    def _supervise(self, name: str, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        task = asyncio.create_task(work, name=name)
+        self._background.append(task)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            error = None if task.cancelled() else task.exception()
+            if isinstance(error, PipelineError):
+                self._fail(error)
+            elif error is not None:
+                log.error("part.fault", part=name, exc_info=error)
+                self._fail(PipelineError(f"{name} stopped by a fault in Millrace: {error!r}"))
+
+        task.add_done_callback(ended)
+        return task
+
+    def _fail(self, error: PipelineError) -> None:
+        if self._running.failure is None:
+            self._running.failure = error
+            log.error("pipeline.failed", code=error.code, error=error.message)
+        self._failed.set()
+
+    def _probes(self, reader: ClickHouseReader | None) -> Probes:
+        running = self._running
+
+        def healthy() -> str | None:
+            return running.failure.message if running.failure else None
+
+        return Probes(
+            healthy=healthy,
+            ready=running.missing,
+            status=running.status,
+            query=None if reader is None else reader.query,
+        )
+
+
+async def _first(*either: "asyncio.Event | asyncio.Task[None]") -> None:
+    """Wait until one of these has happened."""
+    waits = [
+        asyncio.create_task(each.wait()) if isinstance(each, asyncio.Event) else each
+        for each in either
+    ]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait, each in zip(waits, either, strict=True):
+            if wait is not each:
+                wait.cancel()
+
+
+async def _cancel(tasks: "list[asyncio.Task[None]]") -> None:
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=WIND_DOWN_SECONDS)

@@ -1,0 +1,237 @@
+"""From a request on the topic to its first calls, or to a refusal."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import structlog
+from pydantic import ValidationError
+
+from millrace.agents.accept_request import AcceptRequest
+from millrace.agents.plan_route import PlanRoute
+from millrace.schemas.call import Call, Job, Plan
+from millrace.schemas.errors import InvalidEventError, PipelineError
+from millrace.schemas.outcome import JoinOpened, Refusal
+from millrace.schemas.record import canonical_json, describe
+from millrace.schemas.request import Request, as_task, is_request_id
+from millrace.streams.dead_letters import Clock, RawRecord, SetAside
+from millrace.streams.ordered_acks import StateWrite
+from millrace.streams.publisher import Publisher
+from millrace.streams.reply_topics import ReplyTopics
+from millrace.streams.routing_key import origin_of, partition_of, was_moved
+from millrace.streams.state_table import StateTable
+from millrace.streams.stream_app import Outputs
+from millrace.streams.topics import TopicNames
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Router:
+    """Processes `llm.requests`.
+
+    A request is worked on at the partition of its key, because that is where its id is
+    remembered: one that lies elsewhere is moved there first, with its origin in a header. The same
+    content under a known id is a duplicate, counted and dropped; other content under a known id
+    is a dead letter, and no second terminal record. A bad request is a dead letter, and, where an
+    id can be read that is not in use, also ends as `rejected`.
+    """
+
+    accept: AcceptRequest
+    plan: PlanRoute
+    publisher: Publisher
+    topics: TopicNames
+    partitions: int
+    seen: StateTable
+    reply_topics: ReplyTopics
+    set_aside: SetAside
+    max_request_bytes: int
+    clock: Clock
+
+    async def process(self, source: RawRecord, outputs: Outputs) -> None:
+        """Decide about one record.
+
+        Raises:
+            PipelineError: The record is bad and nobody can be told but the operator.
+        """
+        body = _parse(source)
+        origin = origin_of(source)
+        key = _routing_key(body)
+        misplaced = key is not None and partition_of(key, self.partitions) != source.partition
+        if misplaced and not was_moved(source):
+            headers = [*source.headers, origin.header()]
+            outputs.deliveries.append(
+                await self.publisher.publish_bytes(
+                    source.topic, source.value, key=key, headers=headers
+                )
+            )
+            return
+        request_id = _readable_id(body) or origin.request_id()
+        digest = hashlib.blake2b(canonical_json(body), digest_size=16).hexdigest()
+        if self._known(request_id, digest, source, outputs):
+            return
+        try:
+            request = self._request(body, source)
+            job = self.accept.accept(request, request_id=request_id, accepted_at=origin.timestamp)
+            await self.reply_topics.require(job.reply_to)
+            plan = None
+            if self.clock() < job.deadline:
+                plan = self.plan.plan(job, request.route)
+        except PipelineError as error:
+            if error.code == "broker_error":
+                raise
+            await self._reject(source, body, request_id, error, outputs)
+            return
+        await self._send_on(job, plan, request, outputs)
+        stored = self.seen.set(
+            request_id.encode(),
+            partition=source.partition,
+            touched=source.timestamp.timestamp(),
+            payload=[digest, source.offset],
+        )
+        outputs.states.append(StateWrite(self.seen, request_id.encode(), stored))
+
+    def _known(self, request_id: str, digest: str, source: RawRecord, outputs: Outputs) -> bool:
+        """Whether the id has been accepted before; raises when with other content."""
+        before = self.seen.get(request_id.encode())
+        if before is None:
+            return False
+        touched, payload = before
+        known_digest, offset = payload
+        if offset == source.offset:
+            # Read again after a rebalance: what followed is on its way, the state may not be.
+            stored = self.seen.set(
+                request_id.encode(),
+                partition=source.partition,
+                touched=touched,
+                payload=payload,
+            )
+            outputs.states.append(StateWrite(self.seen, request_id.encode(), stored))
+            return True
+        if known_digest == digest:
+            outputs.duplicates += 1
+            log.info("request.duplicate", request_id=request_id)
+            return True
+        raise InvalidEventError(
+            f"request_id {request_id!r} was used before with other content; give each request an "
+            "id of its own",
+            code="request_id_conflict",
+        )
+
+    def _request(self, body: dict[str, Any], source: RawRecord) -> Request:
+        size = len(source.value or b"")
+        if size > self.max_request_bytes:
+            raise InvalidEventError(
+                f"the request has {size} bytes; at most {self.max_request_bytes} are taken "
+                "(requests.max_request_bytes)",
+                code="too_large",
+            )
+        try:
+            return Request.model_validate(body)
+        except ValidationError as error:
+            raise InvalidEventError(
+                f"not a valid request: {describe(error)}", code="invalid_request"
+            ) from error
+
+    async def _send_on(
+        self, job: Job, plan: Plan | None, request: Request, outputs: Outputs
+    ) -> None:
+        if plan is None:
+            refusal = Refusal(
+                request_id=job.request_id,
+                status="expired",
+                error=PipelineError(
+                    "the deadline of the request had passed before it could be routed",
+                    code="deadline_exceeded",
+                ).info(),
+                task=job.task,
+                team=job.team,
+                strategy=request.route.strategy,
+                reply_to=job.reply_to,
+                tags=job.tags,
+                replay=job.replay,
+                refused_at=self.clock(),
+            )
+            await self._publish(self.topics.outcomes, refusal, job.request_id, outputs)
+            return
+        if len(plan.members) > 1:
+            opened = JoinOpened(job=job, plan=plan)
+            await self._publish(self.topics.outcomes, opened, job.request_id, outputs)
+        for member in range(len(plan.members)):
+            call = Call(job=job, plan=plan, member=member)
+            topic = self.topics.calls(call.target.provider)
+            await self._publish(topic, call, job.conversation_id or job.request_id, outputs)
+
+    async def _reject(
+        self,
+        source: RawRecord,
+        body: dict[str, Any],
+        request_id: str,
+        error: PipelineError,
+        outputs: Outputs,
+    ) -> None:
+        outputs.deliveries.append(await self.set_aside(source, error, request_id=request_id))
+        team = body.get("team")
+        refusal = Refusal(
+            request_id=request_id,
+            status="rejected",
+            error=error.info(),
+            task=as_task(body.get("task")),
+            team=team if isinstance(team, str) else None,
+            reply_to=await self._usable_reply_to(body.get("reply_to")),
+            refused_at=self.clock(),
+        )
+        await self._publish(self.topics.outcomes, refusal, request_id, outputs)
+
+    async def _usable_reply_to(self, value: Any) -> str | None:
+        """Where to tell the requester, if what it named may and can be written to."""
+        if not isinstance(value, str):
+            return None
+        try:
+            self.accept.check_reply_to(value)
+            await self.reply_topics.require(value)
+        except InvalidEventError:
+            return None
+        return value
+
+    async def _publish(
+        self, topic: str, record: Call | JoinOpened | Refusal, key: str, outputs: Outputs
+    ) -> None:
+        outputs.deliveries.append(await self.publisher.publish(topic, record, key=key))
+
+
+def _parse(source: RawRecord) -> dict[str, Any]:
+    if source.value is None:
+        raise InvalidEventError(
+            "a request must have a value; this is a tombstone", code="tombstone"
+        )
+    try:
+        body = orjson.loads(source.value)
+    except orjson.JSONDecodeError as error:
+        try:
+            source.value.decode("utf-8")
+        except UnicodeDecodeError as broken:
+            raise InvalidEventError(
+                f"a request must be UTF-8; byte {broken.start} is not", code="invalid_encoding"
+            ) from broken
+        raise InvalidEventError(
+            f"a request must be JSON: line {error.lineno}, column {error.colno}: {error.msg}",
+            code="invalid_json",
+        ) from error
+    if not isinstance(body, dict):
+        raise InvalidEventError(
+            f"a request must be a JSON object, not {type(body).__name__}", code="invalid_request"
+        )
+    return body
+
+
+def _readable_id(body: dict[str, Any]) -> str | None:
+    value = body.get("request_id")
+    return value if isinstance(value, str) and is_request_id(value) else None
+
+
+def _routing_key(body: dict[str, Any]) -> bytes | None:
+    conversation = body.get("conversation_id")
+    key = conversation if isinstance(conversation, str) and conversation else _readable_id(body)
+    return key.encode() if key else None

@@ -1,0 +1,60 @@
+"""Which partition a request belongs on, whatever client wrote it."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from aiokafka.partitioner import murmur2
+
+from millrace.schemas.ids import request_id_at
+from millrace.streams.dead_letters import RawRecord
+
+ORIGIN_HEADER = "millrace-origin"
+"""`topic/partition/offset/timestamp` of a request that was moved to the partition of its key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where and when a request was first written."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: datetime
+
+    def header(self) -> tuple[str, bytes]:
+        """The header under which a moved request carries its origin."""
+        millis = round(self.timestamp.timestamp() * 1000)
+        text = f"{self.topic}/{self.partition}/{self.offset}/{millis}"
+        return ORIGIN_HEADER, text.encode()
+
+    def request_id(self) -> str:
+        """The id of a request that names none."""
+        return request_id_at(self.topic, self.partition, self.offset)
+
+
+def was_moved(record: RawRecord) -> bool:
+    """Whether the record is a request that was moved to the partition of its key."""
+    return any(name == ORIGIN_HEADER for name, _ in record.headers)
+
+
+def origin_of(record: RawRecord) -> Origin:
+    """The origin that a record's header tells, else the place where it lies."""
+    here = Origin(record.topic, record.partition, record.offset, record.timestamp)
+    for name, value in record.headers:
+        if name == ORIGIN_HEADER:
+            try:
+                topic, partition, offset, millis = value.decode().rsplit("/", 3)
+                at = datetime.fromtimestamp(int(millis) / 1000, UTC)
+                return Origin(topic, int(partition), int(offset), at)
+            except (ValueError, OverflowError, OSError):
+                return here
+    return here
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """The partition that Kafka's default partitioner gives a key (murmur2).
+
+    Clients on librdkafka hash with CRC32 unless told otherwise, and some send no key at all: what
+    they write lies elsewhere.
+    """
+    return (int(murmur2(key)) & 0x7FFFFFFF) % partitions

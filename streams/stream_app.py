@@ -1,0 +1,191 @@
+"""A Faust app in the only form in which we trust it.
+
+One event at a time, in order, per process; acknowledged in order by `OrderedAcks`; states in
+memory with a changelog; no topics declared by Faust, no web server, no leader topic.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import faust
+import structlog
+from faust.types import EventT
+
+from millrace.schemas.errors import PipelineError
+from millrace.streams.dead_letters import RawRecord, SetAside
+from millrace.streams.kafka_settings import KafkaSettings
+from millrace.streams.ordered_acks import OrderedAcks, Processed, StateWrite
+from millrace.streams.publisher import Publisher
+from millrace.streams.state_table import StateTable
+
+log = structlog.get_logger(__name__)
+
+UNDER_WAY = 2_000
+"""Events processed but not yet acknowledged, at most."""
+
+
+class Outputs:
+    """What one event gives rise to; filled by a processor, kept until acknowledged."""
+
+    def __init__(self) -> None:
+        self.deliveries: list[asyncio.Future[Any]] = []
+        self.states: list[StateWrite] = []
+        self.duplicates = 0
+
+
+Process = Callable[[RawRecord, Outputs], Awaitable[None]]
+"""Decides what follows from a record, hands it to the publisher, and notes the deliveries."""
+
+
+class StreamApp:
+    """Runs one processor over one topic.
+
+    A record that the processor refuses (`PipelineError`, or a fault of ours) becomes a dead letter;
+    records before and after it do not notice. A broker failure stops the app instead: the record
+    stays uncommitted.
+    """
+
+    def __init__(
+        self,
+        *,
+        app_id: str,
+        topic: str,
+        partitions: int,
+        kafka: KafkaSettings,
+        publisher: Publisher,
+        set_aside: SetAside,
+        on_failure: Callable[[PipelineError], None],
+    ) -> None:
+        self.topic = topic
+        self.processed = 0
+        self.duplicates = 0
+        self._publisher = publisher
+        self._set_aside = set_aside
+        self._on_failure = on_failure
+        self.partitions = partitions
+        self._acks = OrderedAcks(limit=UNDER_WAY, on_failure=on_failure)
+        self._acking: asyncio.Task[None] | None = None
+        self.ready = asyncio.Event()
+        self.app = faust.App(
+            app_id,
+            **kafka.faust_broker_settings(),
+            store="memory://",
+            topic_allow_declare=False,
+            topic_disable_leader=True,
+            topic_partitions=partitions,
+            consumer_auto_offset_reset="earliest",
+            broker_commit_interval=0.5,
+            broker_commit_every=5_000,
+            web_enabled=False,
+            autodiscover=False,
+            loghandlers=[],
+            stream_recovery_delay=0.0,
+            table_standby_replicas=0,
+        )
+        # Faust speaks through logging; what it says at level INFO is for its own developers.
+        for name in ("faust", "mode"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+
+    def table(self, name: str) -> StateTable:
+        """A table with as many partitions as the topic has."""
+        return StateTable(self.app, name, publisher=self._publisher, partitions=self.partitions)
+
+    def run_processor(
+        self, name: str, process: Process, *, on_recovered: Callable[[], None] = lambda: None
+    ) -> None:
+        """Register the processor; once, before `start`.
+
+        `on_recovered` is called whenever the tables hold the states of the partitions held now,
+        before their events come.
+        """
+        channel = self.app.topic(
+            self.topic,
+            key_type=bytes,
+            value_type=bytes,
+            key_serializer="raw",
+            value_serializer="raw",
+            partitions=self.partitions,
+        )
+
+        async def processor(stream: Any) -> None:
+            async for event in stream.noack().events():
+                await self._process(event, process)
+
+        self.app.agent(channel, name=name, concurrency=1)(processor)
+
+        async def assigned(_: Any, partitions: set[Any], **__: Any) -> None:
+            self._acks.assign({(each.topic, each.partition) for each in partitions})
+
+        async def complete(*_: Any, **__: Any) -> None:
+            on_recovered()
+            self.ready.set()
+
+        self.app.on_partitions_assigned.connect(assigned, weak=False)
+        self.app.on_rebalance_complete.connect(complete, weak=False)
+
+    async def start(self) -> None:
+        """Join the group, recover the tables, begin."""
+        self._acking = asyncio.create_task(self._acks.run())
+        self._acking.add_done_callback(_observe)
+        await self.app.maybe_start()
+
+    async def stop(self) -> None:
+        """Take no more events, let those taken be acknowledged, commit, leave the group."""
+        await self.app.stop()
+        if self._acking is not None:
+            self._acking.cancel()
+            await asyncio.wait((self._acking,))
+
+    def held_partitions(self) -> set[int]:
+        """The partitions of the topic that this process holds."""
+        return {
+            each.partition for each in self.app.consumer.assignment() if each.topic == self.topic
+        }
+
+    async def _process(self, event: "EventT[bytes]", process: Process) -> None:
+        source = _source(event)
+        outputs = Outputs()
+        try:
+            await process(source, outputs)
+        except PipelineError as error:
+            if error.code == "broker_error":
+                self._on_failure(error)
+                raise
+            outputs.deliveries.append(await self._set_aside(source, error))
+        except Exception as error:
+            log.exception("processor.fault", topic=source.topic, offset=source.offset)
+            fault = PipelineError(
+                f"a fault in Millrace ({type(error).__name__}); please report it",
+                code="internal_error",
+            )
+            outputs.deliveries.append(await self._set_aside(source, fault))
+        self.processed += 1
+        self.duplicates += outputs.duplicates
+        await self._acks.add(Processed(event, outputs.deliveries, outputs.states))
+
+
+def _source(event: "EventT[bytes]") -> RawRecord:
+    message = event.message
+    headers: Sequence[tuple[str, bytes]] = (
+        tuple(message.headers.items())
+        if hasattr(message.headers, "items")
+        else tuple(message.headers or ())
+    )
+    return RawRecord(
+        topic=message.topic,
+        partition=message.partition,
+        offset=message.offset,
+        timestamp=datetime.fromtimestamp(message.timestamp, UTC),
+        key=message.key,
+        value=message.value,
+        headers=tuple(headers),
+    )
+
+
+def _observe(task: "asyncio.Task[None]") -> None:
+    """A failure has been reported already; asking for it here keeps the loop from saying so."""
+    if not task.cancelled():
+        task.exception()

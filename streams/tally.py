@@ -1,0 +1,30 @@
+"""What this process has done since it started, for its status line and its web pages."""
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+from millrace.schemas.ledger import UsageEvent
+from millrace.schemas.response import Response
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts; never reset."""
+
+    completed: int = 0
+    failed: int = 0
+    """Every end but `completed`."""
+    cost_usd: Decimal = Decimal(0)
+    attempts: int = 0
+
+    def ended(self, response: Response) -> None:
+        """Count a terminal record."""
+        if response.status == "completed":
+            self.completed += 1
+        else:
+            self.failed += 1
+
+    def spent(self, event: UsageEvent) -> None:
+        """Count a ledger event."""
+        self.attempts += 1
+        self.cost_usd += event.cost_usd or 0
