@@ -230,7 +230,7 @@ class Join:
         else:
             ballot = self.vote(
                 {number: answer.text for number, answer in answers.items()},
-                data={number: answer.data for number, answer in answers.items()},
+                data={number: _comparable(answer) for number, answer in answers.items()},
             )
             response = ended_by_vote(job, plan, answers, ballot, attempts=attempts, at=at)
         return _end(offset, response, job.reply_to)
@@ -289,6 +289,13 @@ def _answer(outcome: AttemptOutcome, valid: ValidOutput) -> Answer:
         finish_reason=outcome.finish_reason,
         timing=outcome.timing,
     )
+
+
+def _comparable(answer: Answer) -> Any:
+    """What a vote compares where it is not the text: parsed JSON, or the tools to be called."""
+    if answer.data is None and answer.tool_calls:
+        return [[call.name, call.arguments] for call in answer.tool_calls]
+    return answer.data
 
 
 def _next_call(outcome: AttemptOutcome, error: ErrorInfo) -> Call | None:

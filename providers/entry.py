@@ -2,10 +2,11 @@
 
 from typing import Literal
 
+from pydantic import Field, HttpUrl
+
 from millrace.schemas.record import Frozen
 from millrace.schemas.usage import Money
 from millrace.schemas.vocabulary import Capability, Hardware
-from pydantic import Field, HttpUrl
 
 Wire = Literal["openai", "anthropic", "gemini", "ollama"]
 
@@ -59,7 +60,8 @@ class ProviderEntry(Frozen):
     """Up to, not including, the path of the wire (`…/v1` for the openai wire)."""
     api_key_env: tuple[str, ...] = ()
     """Names of environment variables that hold keys; never keys."""
-    models: dict[str, ModelEntry] = Field(min_length=1)
+    models: dict[str, ModelEntry] = Field(default_factory=dict)
+    """Empty: whatever the server lists when the pipeline starts, which only local servers may."""
     hardware: Hardware = "cloud"
     prices: str | None = None
     """The price table's id for this provider (`openai`, `anthropic`, `google`, …)."""

@@ -1,8 +1,8 @@
 """Conversation turns as a request carries them and a provider is sent them."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from millrace.schemas.record import Frozen
 
@@ -21,6 +21,14 @@ class ImagePart(Frozen):
     url: str | None = None
     data: str | None = None
     media_type: str | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.url is None) == (self.data is None):
+            raise ValueError("an image needs either a url or data")
+        if self.data is not None and self.media_type is None:
+            raise ValueError("image data needs its media_type")
+        return self
 
 
 ContentPart = Annotated[TextPart | ImagePart, Field(discriminator="type")]

@@ -77,6 +77,7 @@ class ChunkStream:
         async with self._lock:
             if end is None and not (self._text or self._reasoning or self._tool_calls):
                 return
+            texts, thoughts, pieces = map(len, (self._text, self._reasoning, self._tool_calls))
             target = self._call.target
             chunk = Chunk(
                 request_id=self._call.job.request_id,
@@ -91,10 +92,10 @@ class ChunkStream:
                 model=target.model,
                 end=end,
             )
+            delivery = await self._publisher.publish(self._topic, chunk, key=chunk.request_id)
+            # Only now: a flush that is broken off while the buffer is full leaves no gap.
+            self.deliveries.append(delivery)
             self._sequence += 1
-            self._text.clear()
-            self._reasoning.clear()
-            self._tool_calls.clear()
-            self.deliveries.append(
-                await self._publisher.publish(self._topic, chunk, key=chunk.request_id)
-            )
+            del self._text[:texts]
+            del self._reasoning[:thoughts]
+            del self._tool_calls[:pieces]

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 
@@ -22,7 +22,7 @@ from millrace.providers.protocol import (
 )
 from millrace.schemas.call import Call
 from millrace.schemas.chunk import ToolCallDelta
-from millrace.schemas.errors import ErrorCode, ErrorInfo, PipelineError, ProviderError
+from millrace.schemas.errors import BrokerError, ErrorCode, ErrorInfo, PipelineError, ProviderError
 from millrace.schemas.ids import NewId
 from millrace.schemas.ledger import UsageEvent
 from millrace.schemas.outcome import AttemptOutcome
@@ -88,6 +88,17 @@ class _Reply:
     usage: Usage | None = None
     first_token_at: float | None = None
     completion: Completion | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Begun:
+    """A call under way."""
+
+    call: Call
+    reservation: UsageEvent
+    chunks: ChunkStream
+    reply: _Reply
+    start: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,20 +171,21 @@ class Exchange:
         estimate = Usage(input_tokens=self.count_tokens.request(call), source="estimated")
         reservation = self._reservation(call, invocation, estimate, started_at)
         await (await self.publisher.publish(self.topics.usage, reservation, key=ledger_key(call)))
-        chunks = self._chunk_stream(call, invocation)
-        reply = _Reply()
-        start = time.perf_counter()
+        begun = _Begun(
+            call=call,
+            reservation=reservation,
+            chunks=self._chunk_stream(call, invocation),
+            reply=_Reply(),
+            start=time.perf_counter(),
+        )
         try:
-            status, error = await self._converse(call, reply, chunks)
+            status, error = await self._converse(call, begun.reply, begun.chunks)
         except asyncio.CancelledError:
             error = ErrorInfo(code="interrupted", message="the call was broken off; it is repeated")
-            result = self._spent(call, reply, "cancelled", error, started_at, start, estimate)
-            await _finish_despite_cancellation(
-                self._book(call, chunks, "restarted", spent(reservation, result))
-            )
+            result = self._spent(begun, "cancelled", error)
+            await _finish_despite_cancellation(self._book(begun, result))
             raise
-        result = self._spent(call, reply, status, error, started_at, start, estimate)
-        await self._conclude(call, chunks, reply, error, reservation, result)
+        await self._conclude(begun, self._spent(begun, status, error), error)
 
     async def _converse(
         self, call: Call, reply: _Reply, chunks: ChunkStream
@@ -268,21 +280,13 @@ class Exchange:
             started_at=started_at,
         )
 
-    def _spent(
-        self,
-        call: Call,
-        reply: _Reply,
-        status: AttemptStatus,
-        error: ErrorInfo | None,
-        started_at: datetime,
-        start: float,
-        estimate: Usage,
-    ) -> Spent:
+    def _spent(self, begun: _Begun, status: AttemptStatus, error: ErrorInfo | None) -> Spent:
+        call, reply, start = begun.call, begun.reply, begun.start
         completion = reply.completion if status == "completed" else None
         usage = completion.usage if completion else None
         reported = completion.reported_cost_usd if completion else None
         if usage is None:
-            usage = self._estimated(reply, error, estimate)
+            usage = self._estimated(reply, error, begun.reservation.usage)
         cost, source = self.price(call.target.model, usage, reported)
         first = reply.first_token_at
         return Spent(
@@ -291,7 +295,7 @@ class Exchange:
             cost_usd=cost,
             cost_source=source,
             timing=Timing(
-                queued_ms=_ms(started_at - call.job.accepted_at),
+                queued_ms=_ms(begun.reservation.started_at - call.job.accepted_at),
                 time_to_first_token_ms=None if first is None else round((first - start) * 1e3, 3),
                 total_ms=round((time.perf_counter() - start) * 1e3, 3),
             ),
@@ -316,20 +320,13 @@ class Exchange:
             update={"output_tokens": output, "reasoning_tokens": reasoning, "source": "estimated"}
         )
 
-    async def _conclude(
-        self,
-        call: Call,
-        chunks: ChunkStream,
-        reply: _Reply,
-        error: ErrorInfo | None,
-        reservation: UsageEvent,
-        result: Spent,
-    ) -> None:
+    async def _conclude(self, begun: _Begun, result: Spent, error: ErrorInfo | None) -> None:
+        call, chunks, reply = begun.call, begun.chunks, begun.reply
         completion = reply.completion if result.status == "completed" else None
         text = completion.text if completion else "".join(reply.text)
         outcome = AttemptOutcome(
             call=call,
-            invocation=reservation.invocation,
+            invocation=begun.reservation.invocation,
             status=result.status,
             text=text,
             reasoning=completion.reasoning if completion else "".join(reply.reasoning),
@@ -344,14 +341,15 @@ class Exchange:
             finished_at=result.finished_at,
         )
         await chunks.close(_chunk_end(call, outcome))
-        await self._publish_outcome(outcome, chunks, spent(reservation, result))
+        await self._publish_outcome(outcome, chunks, spent(begun.reservation, result))
 
-    async def _book(
-        self, call: Call, chunks: ChunkStream, end: ChunkEnd, event: UsageEvent
-    ) -> None:
-        await chunks.close(end)
-        ledger = await self.publisher.publish(self.topics.usage, event, key=ledger_key(call))
-        await asyncio.gather(*chunks.deliveries, ledger)
+    async def _book(self, begun: _Begun, result: Spent) -> None:
+        """Book a call that was broken off; another process makes it again."""
+        event = spent(begun.reservation, result)
+        await begun.chunks.close("restarted")
+        key = ledger_key(begun.call)
+        ledger = await self.publisher.publish(self.topics.usage, event, key=key)
+        await asyncio.gather(*begun.chunks.deliveries, ledger)
         self.on_spent(event)
 
     async def _publish_outcome(
@@ -361,12 +359,29 @@ class Exchange:
         if event is not None:
             key = ledger_key(outcome.call)
             deliveries.append(await self.publisher.publish(self.topics.usage, event, key=key))
-        deliveries.append(
-            await self.publisher.publish(self.topics.outcomes, outcome, key=outcome.request_id)
-        )
+        deliveries.append(await self._send_outcome(outcome))
         await asyncio.gather(*deliveries)
         if event is not None:
             self.on_spent(event)
+
+    async def _send_outcome(self, outcome: AttemptOutcome) -> "asyncio.Future[Any]":
+        topic, key = self.topics.outcomes, outcome.request_id
+        try:
+            return await self.publisher.publish(topic, outcome, key=key)
+        except BrokerError as error:
+            if error.code != "too_large":
+                raise
+            # An answer that no topic takes must not stop the calls behind it.
+            shorter = outcome.model_copy(
+                update={
+                    "status": "failed",
+                    "text": "",
+                    "reasoning": "",
+                    "tool_calls": (),
+                    "error": ErrorInfo(code="too_large", message=error.message),
+                }
+            )
+            return await self.publisher.publish(topic, shorter, key=key)
 
     def _chunk_stream(self, call: Call, invocation: str) -> ChunkStream:
         return ChunkStream(

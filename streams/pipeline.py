@@ -9,6 +9,8 @@ from decimal import Decimal
 from typing import Any
 
 import structlog
+from aiokafka.errors import KafkaError
+from faust.exceptions import ConsumerNotStarted
 
 from millrace.schemas.errors import ConfigurationError, PipelineError
 from millrace.sinks.clickhouse import ClickHouseSink
@@ -74,8 +76,13 @@ class RunningPipeline:
     async def watch_lag(self) -> None:
         """Keep `lag` up to date until cancelled."""
         while True:
-            lag = sum([await caller.lag() for caller in self.callers])
-            self.lag = lag + (await self.sink.lag() if self.sink is not None else 0)
+            try:
+                lag = sum([await caller.lag() for caller in self.callers])
+                lag += sum([await app.lag() for app in self.apps])
+                self.lag = lag + (await self.sink.lag() if self.sink is not None else 0)
+            except (KafkaError, ConsumerNotStarted):
+                # Partitions are changing hands; the next second knows better.
+                self.lag = None
             await asyncio.sleep(1.0)
 
 

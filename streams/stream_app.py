@@ -139,6 +139,18 @@ class StreamApp:
             self._acking.cancel()
             await asyncio.wait((self._acking,))
 
+    async def lag(self) -> int:
+        """How many records of the partitions held have not been acknowledged."""
+        consumer = self.app.consumer
+        total = 0
+        for partition in consumer.assignment():
+            if partition.topic == self.topic:
+                end = consumer.highwater(partition)
+                position = await consumer.position(partition)
+                if end and position is not None:
+                    total += max(0, end - position)
+        return total
+
     def held_partitions(self) -> set[int]:
         """The partitions of the topic that this process holds."""
         return {

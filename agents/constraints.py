@@ -1,0 +1,132 @@
+"""What a request demands of a model, and where a model falls short of it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+
+from millrace.agents.offers import Offer
+from millrace.schemas.vocabulary import Capability, HardwareWish, Strategy, TaskType
+
+DEFAULT_OUTPUT_TOKENS = 1_024
+"""The length of an answer to reckon with where the request does not bound it."""
+
+_MILLION = Decimal(1_000_000)
+_SHOWN = Decimal("0.000000001")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constraints:
+    """What the route of a request says, apart from sizes: equal for many requests."""
+
+    task: TaskType
+    strategy: Strategy
+    private: bool
+    hardware: HardwareWish
+    providers: tuple[str, ...]
+    models: tuple[str, ...]
+    prefer_providers: tuple[str, ...]
+    prefer_models: tuple[str, ...]
+    capabilities: frozenset[Capability]
+    output: Capability | None
+    """What helps with the output format; it orders, and never excludes."""
+
+    def misfits(self, offer: Offer) -> Iterator[str]:
+        """Say each way in which the offer does not do; nothing when it does."""
+        if self.private and not offer.local:
+            yield "the request is private and this runs in the cloud"
+        if self.strategy == "local_only" and not offer.local:
+            yield "strategy 'local_only' excludes the cloud"
+        if self.strategy == "cloud_only" and offer.local:
+            yield "strategy 'cloud_only' excludes local hardware"
+        if not self._runs_where_wished(offer):
+            yield f"it runs on {offer.hardware}, not on {self.hardware}"
+        if self.providers and offer.provider not in self.providers:
+            yield "not among the providers asked for"
+        if self.models and not _named(offer, self.models):
+            yield "not among the models asked for"
+        if not self.capabilities <= offer.capabilities:
+            yield f"it lacks {', '.join(sorted(self.capabilities - offer.capabilities))}"
+
+    def preference(self, offer: Offer) -> tuple[int, int]:
+        """The place that `prefer_models` and, within it, `prefer_providers` give the offer."""
+        return (
+            _position(self.prefer_models, offer.model, offer.qualified_name),
+            _position(self.prefer_providers, offer.provider, offer.provider),
+        )
+
+    def _runs_where_wished(self, offer: Offer) -> bool:
+        if self.hardware == "any":
+            return True
+        if self.hardware == "local":
+            return offer.local
+        return offer.hardware == self.hardware
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """How large a request is, and what it may cost: differs with each request."""
+
+    prompt_tokens: int
+    max_output_tokens: int | None
+    max_cost_usd: Decimal | None
+    """For one model's answer."""
+
+    def fits(self, offer: Offer) -> bool:
+        """Whether the offer is large enough and cheap enough."""
+        answer = self.answer_tokens(offer)
+        window = offer.context_window
+        most = offer.max_output_tokens
+        if (most is not None and answer > most) or (
+            window is not None and self.prompt_tokens + answer > window
+        ):
+            return False
+        if self.max_cost_usd is None:
+            return True
+        prices = offer.prices
+        if prices is None:
+            return False
+        # Compared a million times larger: division is slow, and thousands of offers may be asked.
+        return prices[0] * self.prompt_tokens + prices[1] * answer <= self.max_cost_usd * _MILLION
+
+    def misfit(self, offer: Offer) -> str:
+        """Say why an offer does not fit."""
+        answer = self.answer_tokens(offer)
+        window = offer.context_window
+        most = offer.max_output_tokens
+        if most is not None and answer > most:
+            return f"it answers with at most {most} tokens, not {answer}"
+        if window is not None and self.prompt_tokens + answer > window:
+            return (
+                f"its context window of {window} tokens is too small for about "
+                f"{self.prompt_tokens} and an answer of {answer}"
+            )
+        cost = self.estimated_cost(offer)
+        if cost is None:
+            return "its price is unknown, so that max_cost_usd cannot be kept"
+        return f"it would cost about {dollars(cost)}"
+
+    def answer_tokens(self, offer: Offer) -> int:
+        """The length of the answer to reckon with."""
+        if self.max_output_tokens is not None:
+            return self.max_output_tokens
+        return min(DEFAULT_OUTPUT_TOKENS, offer.max_output_tokens or DEFAULT_OUTPUT_TOKENS)
+
+    def estimated_cost(self, offer: Offer) -> Decimal | None:
+        """US dollars for one call, without cached tokens; None when a price is unknown."""
+        if offer.prices is None:
+            return None
+        prompt, answer = offer.prices
+        return (prompt * self.prompt_tokens + answer * self.answer_tokens(offer)) / _MILLION
+
+
+def dollars(amount: Decimal) -> str:
+    """Show an amount with at most nine decimals, as estimates deserve."""
+    return f"${amount.quantize(_SHOWN).normalize():f}"
+
+
+def _named(offer: Offer, models: tuple[str, ...]) -> bool:
+    return offer.model in models or offer.qualified_name in models
+
+
+def _position(names: tuple[str, ...], *spellings: str) -> int:
+    return next((i for i, name in enumerate(names) if name in spellings), len(names))

@@ -1,0 +1,148 @@
+"""Equal answers in different clothes are one answer; the majority wins, deterministically."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from millrace.agents.vote import Ballot, normalised, vote
+from millrace.schemas.errors import PipelineError
+
+
+@pytest.mark.parametrize(
+    ("answers", "winner", "agreeing"),
+    [
+        ({0: "a"}, 0, (0,)),
+        ({0: "a", 1: "b", 2: "b"}, 1, (1, 2)),
+        ({0: "a", 1: "b"}, 0, (0,)),
+        ({3: "b", 1: "a"}, 1, (1,)),
+        ({0: "a", 1: "b", 2: "c", 3: "b", 4: "c"}, 1, (1, 3)),
+        ({0: "x", 1: "Yes.", 2: " yes"}, 1, (1, 2)),
+    ],
+)
+def test_the_largest_group_wins_and_ties_go_to_the_lowest_member(
+    answers: dict[int, str], winner: int, agreeing: tuple[int, ...]
+) -> None:
+    """The winner is the lowest member of the winning group."""
+    dissenting = tuple(sorted(answers.keys() - set(agreeing)))
+
+    assert vote(answers, data={}) == Ballot(winner=winner, agreeing=agreeing, dissenting=dissenting)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Paris", "paris"),
+        ("Paris", "  Paris\n"),
+        ("Paris.", "Paris"),
+        ("Paris!?", "paris"),
+        ("**Paris**", "Paris"),
+        ("**Paris.**", "Paris"),
+        ("The answer is **42**.", "the answer is 42"),
+        ("`x = 1`", "x = 1"),
+        ("_Paris_", "Paris"),
+        ("ﬁne", "fine"),
+        ("\uff14\uff12", "42"),
+        ("two  \t words", "two words"),
+        ("STRASSE", "straße"),
+    ],
+)
+def test_form_does_not_make_a_difference(one: str, other: str) -> None:
+    """Case, width, space, emphasis and closing punctuation are form."""
+    assert normalised(one) == normalised(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("2*3", "23"),
+        ("2 * 3", "2 3"),
+        ("snake_case", "snakecase"),
+        ("1.5", "15"),
+        ("-1", "1"),
+        ("50%", "50"),
+        ("C++", "C"),
+        ("a b", "ab"),
+        ("?", "!"),
+    ],
+)
+def test_content_makes_a_difference(one: str, other: str) -> None:
+    """What may carry meaning stays."""
+    assert normalised(one) != normalised(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "equal"),
+    [
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}, True),
+        ({"a": 1}, {"a": 1.0}, True),
+        ([1, 2], [2, 1], False),
+        ({"a": "x"}, {"a": "X"}, False),
+        ({"a": 1}, {"a": True}, False),
+        ({"a": 0}, {"a": False}, False),
+        ({"a": None}, {}, False),
+        (2**60, float(2**60), False),
+    ],
+)
+def test_parsed_answers_are_compared_by_value(one: Any, other: Any, equal: bool) -> None:
+    """Order of keys and notation of numbers do not matter; everything else does."""
+    ballot = vote({0: "ignored", 1: "not looked at"}, data={0: one, 1: other})
+
+    assert (ballot.agreeing == (0, 1)) is equal
+
+
+def test_answers_without_data_are_compared_as_text() -> None:
+    """None stands for an answer that was not parsed."""
+    ballot = vote({0: "a", 1: "b", 2: "B"}, data={0: None, 1: None, 2: None})
+
+    assert ballot == Ballot(winner=1, agreeing=(1, 2), dissenting=(0,))
+
+
+def test_a_text_is_never_taken_for_a_value() -> None:
+    """A member that spelt the JSON as text has not given the parsed value."""
+    assert vote({0: "{}", 1: "{}"}, data={1: {}}).agreeing == (0,)
+
+
+def test_a_vote_without_answers_is_an_error() -> None:
+    """There is no winner of nothing."""
+    with pytest.raises(PipelineError, match="at least one answer"):
+        vote({}, data={})
+
+
+_ANSWERS = st.dictionaries(
+    st.integers(0, 15), st.sampled_from(["Yes", "yes.", "no", "**No**", "?"]), min_size=1
+)
+
+
+@settings(max_examples=80)
+@given(answers=_ANSWERS, random=st.randoms(use_true_random=False))
+def test_a_vote_does_not_depend_on_the_order_of_arrival(
+    answers: dict[int, str], random: Any
+) -> None:
+    """The same answers give the same ballot, in whatever order they came."""
+    shuffled = list(answers.items())
+    random.shuffle(shuffled)
+
+    assert vote(dict(shuffled), data={}) == vote(answers, data={})
+
+
+@settings(max_examples=80)
+@given(answers=_ANSWERS)
+def test_a_ballot_accounts_for_every_member(answers: dict[int, str]) -> None:
+    """Each member agrees or dissents; no group is larger than the winning one."""
+    ballot = vote(answers, data={})
+
+    assert sorted((*ballot.agreeing, *ballot.dissenting)) == sorted(answers)
+    assert ballot.winner == min(ballot.agreeing)
+    words = [normalised(answer) for answer in answers.values()]
+    assert len(ballot.agreeing) == max(words.count(word) for word in words)
+
+
+@settings(max_examples=150)
+@given(st.text(max_size=40))
+def test_normalising_twice_changes_nothing_in_plain_words(text: str) -> None:
+    """An answer is equal to its own normal form, unless marks surround marks."""
+    plain = "".join(character for character in text if character not in "*_`")
+
+    assert normalised(normalised(plain)) == normalised(plain)
