@@ -1,0 +1,56 @@
+# Everything that is done with this repository. `make` alone lists it.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check kafka kafka-stop up down lock bench
+
+BIN := .venv/bin
+KAFKA := scripts/kafka.py
+
+help:  ## List what there is
+	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
+
+setup: .venv/.dev  ## Make .venv with everything for development
+
+demo: .venv/.runtime  ## See LLM work flow through Kafka, with nothing else installed
+	@$(BIN)/millrace demo
+
+test: .venv/.dev  ## Run every test, on the embedded broker and a real Kafka
+	@scripts/test
+
+check: .venv/.dev  ## Lint, format, types, import rules, unit tests: what pre-commit runs
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/unit
+
+kafka: .venv/.dev  ## Start an Apache Kafka on this machine, without Docker
+	@$(BIN)/python $(KAFKA) start
+
+kafka-stop:  ## Stop it; its data stays
+	@$(BIN)/python $(KAFKA) stop
+
+up:  ## Start Kafka, ClickHouse and the pipeline with Docker
+	docker compose up --build --detach --wait
+
+down:  ## Stop them; their data stays
+	docker compose down
+
+bench: .venv/.dev  ## Measure against peers in the same run
+	$(BIN)/python bench/throughput.py
+	$(BIN)/python bench/in_flight.py
+
+lock: .venv/.dev  ## Resolve the dependencies anew
+	$(BIN)/uv pip compile pyproject.toml $(LOCK) --output-file requirements.lock
+	$(BIN)/uv pip compile pyproject.toml $(LOCK) --all-extras --output-file requirements-dev.lock
+
+LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+	--custom-compile-command "make lock" --quiet --upgrade
+
+# Stamps: done again only when what they were made from changed. Development has the rest in it.
+.venv/.runtime: requirements.lock pyproject.toml scripts/install
+	@scripts/install requirements.lock
+	@touch $@
+
+.venv/.dev: requirements-dev.lock pyproject.toml scripts/install
+	@scripts/install requirements-dev.lock
+	@touch .venv/.runtime $@
