@@ -1,17 +1,23 @@
 """Setting a record aside whole, with where it came from and what was wrong with it."""
 
 import asyncio
+import base64
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+import orjson
+
 from millrace.schemas.dead_letter import Blob, DeadLetter, SourceHeader
-from millrace.schemas.errors import ErrorInfo, PipelineError
+from millrace.schemas.errors import BrokerError, ErrorInfo, PipelineError
 from millrace.schemas.record import Headers
 from millrace.streams.publisher import Publisher
 
 Clock = Callable[[], datetime]
+
+_SLACK = 64
+"""Short texts are kept readable, whatever is in them."""
 
 
 def utc_now() -> datetime:
@@ -55,11 +61,19 @@ class DeadLetters:
     ) -> "asyncio.Future[Any]":
         """Write the record, byte for byte, under its own key.
 
+        One that is too large even for that (compressed, it may be many times what its topic
+        takes) is written without value and headers; the error says so.
+
         Raises:
             BrokerError: The dead letter cannot be written; the source must stay uncommitted.
         """
         letter = dead_letter(source, error.info(), request_id=request_id, at=self.clock())
-        return await self.publisher.publish(self.topic, letter, key=source.key)
+        try:
+            return await self.publisher.publish(self.topic, letter, key=source.key)
+        except BrokerError as refusal:
+            if refusal.code != "too_large":
+                raise
+            return await self.publisher.publish(self.topic, _without_bytes(letter, source), key=None)
 
 
 def dead_letter(
@@ -71,12 +85,28 @@ def dead_letter(
         partition=source.partition,
         offset=source.offset,
         timestamp=source.timestamp,
-        key=None if source.key is None else Blob.of(source.key),
-        value=None if source.value is None else Blob.of(source.value),
+        key=None if source.key is None else _blob(source.key),
+        value=None if source.value is None else _blob(source.value),
         headers=tuple(
-            SourceHeader(name=name, value=Blob.of(value)) for name, value in source.headers
+            SourceHeader(name=name, value=_blob(value)) for name, value in source.headers
         ),
         request_id=request_id,
         error=error,
         dead_at=at,
     )
+
+
+def _blob(raw: bytes) -> Blob:
+    """Text where it can be read, but base64 where escaping would make text the longer one."""
+    blob = Blob.of(raw)
+    base64_length = len(raw) * 4 // 3
+    if blob.encoding == "base64" or len(orjson.dumps(blob.content)) <= base64_length + _SLACK:
+        return blob
+    return Blob(encoding="base64", content=base64.b64encode(raw).decode("ascii"))
+
+
+def _without_bytes(letter: DeadLetter, source: RawRecord) -> DeadLetter:
+    size = len(source.value or b"")
+    note = f"its {size} bytes are too many for a dead letter and stay only where they lie"
+    error = letter.error.model_copy(update={"message": f"{letter.error.message}; {note}"})
+    return letter.model_copy(update={"key": None, "value": None, "headers": (), "error": error})

@@ -200,8 +200,10 @@ class Exchange:
 
                 def stop() -> None:
                     nonlocal stopped
-                    stopped = True
-                    limit.reschedule(loop.time())
+                    # Once time is up, or after an earlier cancellation, it is ending already.
+                    if not limit.expired():
+                        stopped = True
+                        limit.reschedule(loop.time())
 
                 with self.cancellations.watching(job.request_id, call.member, stop):
                     await self._read(call, reply, chunks)

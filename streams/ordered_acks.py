@@ -10,9 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from aiokafka.errors import KafkaError
 from faust.types import EventT
 
 from millrace.schemas.errors import PipelineError
+from millrace.streams.publisher import translate
 from millrace.streams.state_table import StateTable
 
 
@@ -100,4 +102,7 @@ async def _all(deliveries: Sequence["asyncio.Future[Any]"]) -> None:
     for delivery in deliveries:
         if not delivery.done():
             await asyncio.wait((delivery,))
-        delivery.result()
+        try:
+            delivery.result()
+        except KafkaError as error:
+            raise translate(error, "deliver a record") from error

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import structlog
+from aiokafka.errors import KafkaError
 
 from millrace.agents.join import Decision, Join, JoinState, open_until
 from millrace.schemas.errors import BrokerError
@@ -95,8 +96,11 @@ class OutcomesProcessor:
         """Write the requester's copy; a topic that cannot be written to holds nothing up."""
         try:
             async with asyncio.timeout(REPLY_SECONDS):
-                await (await self.publisher.publish(topic, response, key=response.request_id))
-        except (TimeoutError, BrokerError) as error:
+                delivery = await self.publisher.publish(
+                    topic, response, key=response.request_id, essential=False
+                )
+                await delivery
+        except (TimeoutError, BrokerError, KafkaError) as error:
             problem = BrokerError(
                 f"the reply could not be written to {topic!r}: {type(error).__name__}"
             )

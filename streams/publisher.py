@@ -76,8 +76,11 @@ class Publisher:
         key: str | bytes | None,
         headers: Iterable[tuple[str, bytes]] = (),
         partition: int | None = None,
+        essential: bool = True,
     ) -> "asyncio.Future[Any]":
         """Hand a record to the producer; the future ends with its delivery.
+
+        One that is not `essential` fails alone: `on_failure` does not hear of it.
 
         Raises:
             BrokerError: The record can never be sent, or the producer has failed.
@@ -88,6 +91,7 @@ class Publisher:
             key=key.encode() if isinstance(key, str) else key,
             headers=[*record.kafka_headers(), *headers],
             partition=partition,
+            essential=essential,
         )
 
     async def publish_bytes(
@@ -98,6 +102,7 @@ class Publisher:
         key: bytes | None,
         headers: Iterable[tuple[str, bytes]] = (),
         partition: int | None = None,
+        essential: bool = True,
     ) -> "asyncio.Future[Any]":
         """Hand raw bytes to the producer; the future ends with their delivery."""
         try:
@@ -114,9 +119,10 @@ class Publisher:
             ) from error
         except KafkaError as error:
             failure = translate(error, f"write to {topic!r}")
-            self._report(failure)
+            if essential:
+                self._report(failure)
             raise failure from error
-        delivery.add_done_callback(self._delivered)
+        delivery.add_done_callback(self._delivered if essential else _observe)
         return delivery
 
     async def partitions(self, topic: str) -> int:
@@ -140,6 +146,12 @@ class Publisher:
     def _report(self, failure: PipelineError) -> None:
         if self._on_failure is not None:
             self._on_failure(failure)
+
+
+def _observe(delivery: "asyncio.Future[Any]") -> None:
+    """Whoever made the record hears of its failure, or has given up waiting."""
+    if not delivery.cancelled():
+        delivery.exception()
 
 
 def translate(error: BaseException, doing: str) -> BrokerError:
