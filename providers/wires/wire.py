@@ -1,0 +1,202 @@
+"""What a wire API is to the provider that speaks it: a translation both ways, without I/O."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, ClassVar, Protocol
+
+import orjson
+
+from millrace.providers.failures import truncated
+from millrace.providers.protocol import Completion, ModelRequest, ProviderEvent
+from millrace.providers.wires.frames import Frames
+from millrace.providers.wires.lines import too_long
+from millrace.providers.wires.tool_calls import ToolCallPieces
+from millrace.schemas.errors import ReplyInvalidError
+from millrace.schemas.usage import Usage
+from millrace.schemas.vocabulary import FinishReason
+
+# Vendor JSON is read as plain dicts, for speed; a shape that the wire does not have shows as one
+# of these, whichever field it is.
+_MISSHAPEN = (KeyError, TypeError, AttributeError, ValueError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyLimits:
+    """How much of a reply is held in memory before it counts as broken."""
+
+    max_frame_bytes: int = 16 * 2**20
+    """One line or event of a stream, or a whole plain reply."""
+    max_reply_bytes: int = 64 * 2**20
+    """All bytes of one reply."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedRequest:
+    """A request in the wire's dialect: the path below the base URL and the JSON body."""
+
+    path: str
+    body: bytes
+
+
+class Reply(ABC):
+    """Reads one reply, fed as bytes: the same way whether it streams or comes whole."""
+
+    end_mark: ClassVar[bytes | None] = None
+    """A payload that is no JSON and ends the stream, where the wire has one."""
+
+    __slots__ = (
+        "_complete",
+        "_finish",
+        "_frames",
+        "_limits",
+        "_model",
+        "_reasoning",
+        "_received",
+        "_response_id",
+        "_text",
+        "_tools",
+        "_usage",
+        "ended",
+    )
+
+    def __init__(self, *, frames: Frames, limits: ReplyLimits) -> None:
+        self._frames = frames
+        self._limits = limits
+        self._received = 0
+        self._text: list[str] = []
+        self._reasoning: list[str] = []
+        self._tools = ToolCallPieces()
+        self._finish: FinishReason | None = None
+        self._usage: Usage | None = None
+        self._model: str | None = None
+        self._response_id: str | None = None
+        self._complete = False
+        """Whether the reply may count as whole when the body ends here."""
+        self.ended = False
+        """True once the wire's own end mark came: nothing after it matters."""
+
+    def feed(self, piece: bytes) -> Iterator[ProviderEvent]:
+        """Give the events that this piece of the body completes.
+
+        Raises:
+            ProviderError: The reply reports an error, or breaks the wire's contract.
+        """
+        self._received += len(piece)
+        if self._received > self._limits.max_reply_bytes:
+            raise too_long(self._limits.max_reply_bytes)
+        for payload in self._frames.feed(piece):
+            if self.ended:
+                return
+            if self.end_mark is not None and payload.startswith(self.end_mark):
+                self.ended = True
+                return
+            document = _parse(payload)
+            try:
+                yield from self._read(document)
+            except _MISSHAPEN as error:
+                raise _not_of_this_wire(error) from error
+
+    def close(self) -> Iterator[ProviderEvent]:
+        """Give what the end of the body completes, and last the completion.
+
+        Raises:
+            ProviderUnavailableError: The reply broke off; its code is `stream_truncated`.
+            ProviderError: As `feed`.
+        """
+        if not self.ended:
+            yield from self._read_rest()
+        if not (self._complete or self.ended):
+            raise truncated()
+        yield self._completion()
+
+    def _read_rest(self) -> Iterator[ProviderEvent]:
+        for payload in self._frames.close():
+            if self.end_mark is not None and payload.startswith(self.end_mark):
+                self.ended = True
+                return
+            try:
+                document = _parse(payload)
+            except ReplyInvalidError as error:
+                raise truncated() from error
+            try:
+                yield from self._read(document)
+            except _MISSHAPEN as error:
+                raise _not_of_this_wire(error) from error
+
+    @abstractmethod
+    def _read(self, document: Any) -> Iterator[ProviderEvent]:
+        """Translate one JSON payload."""
+
+    def _reported_cost(self) -> Decimal | None:
+        return None
+
+    def _load_ms(self) -> float | None:
+        return None
+
+    def _completion(self) -> Completion:
+        finish = self._finish
+        if self._tools and finish in (None, "stop"):
+            # Some vendors say `stop`, or nothing, although the turn ends in tool calls.
+            finish = "tool_calls"
+        return Completion(
+            text="".join(self._text),
+            reasoning="".join(self._reasoning),
+            tool_calls=self._tools.calls(),
+            finish_reason=finish,
+            usage=self._usage,
+            reported_cost_usd=self._reported_cost(),
+            model=self._model,
+            response_id=self._response_id,
+            load_ms=self._load_ms(),
+        )
+
+
+class Wire(Protocol):
+    """A wire API. Stateless: one instance serves all calls of a provider entry."""
+
+    check_path: str
+    """What to GET, below the base URL, to see that the server is there and takes the key."""
+    headers: Mapping[str, str]
+    """What every request carries besides the key."""
+
+    def authorization(self, key: str) -> tuple[str, str]:
+        """The header that carries the key."""
+        ...
+
+    def encode(self, request: ModelRequest) -> EncodedRequest:
+        """Translate the request.
+
+        Raises:
+            RequestRefusedError: The wire cannot carry a part of it; the message says which.
+        """
+        ...
+
+    def reply(self, request: ModelRequest, headers: Mapping[str, str]) -> Reply:
+        """A reader for the reply to this request; `headers` are the reply's."""
+        ...
+
+
+def count(value: Any) -> int | None:
+    """A token count as JSON has it, or None where it is not one."""
+    if type(value) is int:
+        return value if value >= 0 else None
+    if isinstance(value, float) and value >= 0 and value.is_integer():
+        return int(value)
+    return None
+
+
+def _not_of_this_wire(error: Exception) -> ReplyInvalidError:
+    return ReplyInvalidError(
+        f"the reply does not have the shape of its wire API ({type(error).__name__})"
+    )
+
+
+def _parse(payload: bytes) -> Any:
+    try:
+        return orjson.loads(payload)
+    except orjson.JSONDecodeError as error:
+        raise ReplyInvalidError(
+            f"a piece of the reply ({len(payload)} bytes) is not JSON in UTF-8"
+        ) from error
