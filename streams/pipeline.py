@@ -78,7 +78,7 @@ class RunningPipeline:
         while True:
             try:
                 lag = sum([await caller.lag() for caller in self.callers])
-                lag += sum([await app.lag() for app in self.apps])
+                lag += sum(app.lag() for app in self.apps)
                 self.lag = lag + (await self.sink.lag() if self.sink is not None else 0)
             except (KafkaError, ConsumerNotStarted):
                 # Partitions are changing hands; the next second knows better.
@@ -194,11 +194,12 @@ class _Process:
         try:
             calling = await self._start_callers(stack, parts)
             apps = await self._start_apps(parts)
-            self._supervise("lag", running.watch_lag())
+            watching = self._supervise("lag", running.watch_lag())
             await self._wait_until_ready(stop)
             if on_ready is not None and not self._failed.is_set() and not stop.is_set():
                 on_ready(running)
             await _first(stop, self._failed)
+            watching.cancel()
             await self._wind_down(apps, calling)
         finally:
             await _cancel(self._background)
@@ -218,6 +219,7 @@ class _Process:
             await sink.open()
             reader = ClickHouseReader(settings=self._settings.clickhouse)
             stack.push_async_callback(reader.aclose)
+            await reader.open()
         self._sinking = self._supervise("sink", consumer.run())
         return reader
 

@@ -34,6 +34,7 @@ class Outputs:
         self.deliveries: list[asyncio.Future[Any]] = []
         self.states: list[StateWrite] = []
         self.duplicates = 0
+        self._positions: dict[int, int] = {}
 
 
 Process = Callable[[RawRecord, Outputs], Awaitable[None]]
@@ -62,6 +63,7 @@ class StreamApp:
         self.topic = topic
         self.processed = 0
         self.duplicates = 0
+        self._positions: dict[int, int] = {}
         self._publisher = publisher
         self._set_aside = set_aside
         self._on_failure = on_failure
@@ -139,17 +141,14 @@ class StreamApp:
             self._acking.cancel()
             await asyncio.wait((self._acking,))
 
-    async def lag(self) -> int:
-        """How many records of the partitions held have not been acknowledged."""
+    def lag(self) -> int:
+        """How many records wait on the partitions held, of which at least one was processed."""
         consumer = self.app.consumer
-        total = 0
-        for partition in consumer.assignment():
-            if partition.topic == self.topic:
-                end = consumer.highwater(partition)
-                position = await consumer.position(partition)
-                if end and position is not None:
-                    total += max(0, end - position)
-        return total
+        return sum(
+            max(0, (consumer.highwater(each) or 0) - self._positions[each.partition])
+            for each in consumer.assignment()
+            if each.topic == self.topic and each.partition in self._positions
+        )
 
     def held_partitions(self) -> set[int]:
         """The partitions of the topic that this process holds."""
@@ -175,6 +174,7 @@ class StreamApp:
             )
             outputs.deliveries.append(await self._set_aside(source, fault))
         self.processed += 1
+        self._positions[source.partition] = source.offset + 1
         self.duplicates += outputs.duplicates
         await self._acks.add(Processed(event, outputs.deliveries, outputs.states))
 
