@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 import structlog
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 
 from millrace.schemas.cancellation import Cancellation
@@ -94,7 +94,7 @@ class CancellationReader:
         self._window = window
         self._clock = clock
         self._consumer = AIOKafkaConsumer(
-            **settings.consumer_kwargs(), auto_offset_reset="earliest"
+            topic, **settings.consumer_kwargs(), auto_offset_reset="earliest"
         )
         self.caught_up = asyncio.Event()
         """Set once everything written before the start has been read."""
@@ -115,10 +115,8 @@ class CancellationReader:
 
     async def _read(self) -> None:
         consumer = self._consumer
-        numbers = consumer.partitions_for_topic(self._topic) or set()
-        partitions = [TopicPartition(self._topic, number) for number in sorted(numbers)]
-        consumer.assign(partitions)
-        await consumer.seek_to_beginning(*partitions)
+        # Without a group every partition is assigned, also those that are added later.
+        partitions = consumer.assignment()
         ends = await consumer.end_offsets(partitions)
         horizon = self._clock() - self._window
         started_at = self._clock()

@@ -1,7 +1,8 @@
 """Writing to Kafka so that nobody need wonder whether a record arrived."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, Self
 
@@ -11,6 +12,7 @@ from aiokafka.errors import (
     MessageSizeTooLargeError,
     RecordTooLargeError,
 )
+from aiokafka.partitioner import DefaultPartitioner
 
 from millrace.schemas.errors import BrokerError, PipelineError
 from millrace.schemas.record import Record
@@ -25,6 +27,8 @@ PRODUCE_TIMEOUT_MS = 120_000
 answer is asked again for ever: an idempotent producer does not give a batch up."""
 
 BATCH_BYTES = 256 * 1024
+
+_KEYS_HASHED = 16_384
 
 
 class Publisher:
@@ -46,6 +50,7 @@ class Publisher:
             **{
                 **settings.producer_kwargs(),
                 "max_batch_size": BATCH_BYTES,
+                "partitioner": _Partitioner(),
                 "request_timeout_ms": PRODUCE_TIMEOUT_MS,
             }
         )
@@ -152,6 +157,23 @@ def _observe(delivery: "asyncio.Future[Any]") -> None:
     """Whoever made the record hears of its failure, or has given up waiting."""
     if not delivery.cancelled():
         delivery.exception()
+
+
+class _Partitioner(DefaultPartitioner):  # type: ignore[misc]
+    """Kafka's own choice of a partition, remembered for the keys of late.
+
+    A request's key comes back with each of its records, and the hash is computed in Python.
+    """
+
+    def __init__(self) -> None:
+        self._choose = lru_cache(maxsize=_KEYS_HASHED)(super().__call__)
+
+    def __call__(
+        self, key: bytes | None, all_partitions: Sequence[int], available: Sequence[int]
+    ) -> int:
+        if key is None:
+            return int(super().__call__(key, all_partitions, available))
+        return self._choose(key, tuple(all_partitions), ())
 
 
 def translate(error: BaseException, doing: str) -> BrokerError:
