@@ -10,7 +10,7 @@ from pydantic import Field
 from millrace.schemas.errors import ErrorInfo
 from millrace.schemas.ids import attempt_id
 from millrace.schemas.message import Message, ToolDefinition
-from millrace.schemas.record import Frozen, Instant, Record
+from millrace.schemas.record import TRACE_HEADER, Frozen, Headers, Instant, Record
 from millrace.schemas.request import OutputSpec, Parameters, ReplayRef
 from millrace.schemas.usage import Money, Usage
 from millrace.schemas.vocabulary import (
@@ -52,6 +52,12 @@ class Job(Frozen):
     accepted_at: Instant
     """The time stamp of the request's record, so that redelivery decides the same."""
     deadline: Instant
+    traceparent: str | None = None
+    """The request's header of that name (W3C Trace Context); it goes on with all that follows."""
+
+    def trace_headers(self) -> Headers:
+        """The headers by which records about this job belong to the requester's trace."""
+        return ((TRACE_HEADER, self.traceparent.encode()),) if self.traceparent else ()
 
 
 class Candidate(Frozen):

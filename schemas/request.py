@@ -91,6 +91,14 @@ class ReplayRef(Frozen):
     original_request_id: Name
 
 
+def as_replay(value: Any) -> ReplayRef | None:
+    """The value as the mark of a replay, None when it is none."""
+    try:
+        return ReplayRef.model_validate(value)
+    except ValidationError:
+        return None
+
+
 class Request(Record):
     """Work for a language model. `{"prompt": "…"}` is enough; every other field has a default."""
 

@@ -92,7 +92,12 @@ class ChunkStream:
                 model=target.model,
                 end=end,
             )
-            delivery = await self._publisher.publish(self._topic, chunk, key=chunk.request_id)
+            delivery = await self._publisher.publish(
+                self._topic,
+                chunk,
+                key=chunk.request_id,
+                headers=self._call.job.trace_headers(),
+            )
             # Only now: a flush that is broken off while the buffer is full leaves no gap.
             self.deliveries.append(delivery)
             self._sequence += 1

@@ -73,7 +73,8 @@ class DeadLetters:
         except BrokerError as refusal:
             if refusal.code != "too_large":
                 raise
-            return await self.publisher.publish(self.topic, _without_bytes(letter, source), key=None)
+            bare = _without_bytes(letter, source)
+            return await self.publisher.publish(self.topic, bare, key=None)
 
 
 def dead_letter(

@@ -170,7 +170,7 @@ class Exchange:
         invocation = self.new_id()
         estimate = Usage(input_tokens=self.count_tokens.request(call), source="estimated")
         reservation = self._reservation(call, invocation, estimate, started_at)
-        await (await self.publisher.publish(self.topics.usage, reservation, key=ledger_key(call)))
+        await (await self._send_ledger(call, reservation))
         begun = _Begun(
             call=call,
             reservation=reservation,
@@ -349,8 +349,7 @@ class Exchange:
         """Book a call that was broken off; another process makes it again."""
         event = spent(begun.reservation, result)
         await begun.chunks.close("restarted")
-        key = ledger_key(begun.call)
-        ledger = await self.publisher.publish(self.topics.usage, event, key=key)
+        ledger = await self._send_ledger(begun.call, event)
         await asyncio.gather(*begun.chunks.deliveries, ledger)
         self.on_spent(event)
 
@@ -359,17 +358,22 @@ class Exchange:
     ) -> None:
         deliveries = [*chunks.deliveries]
         if event is not None:
-            key = ledger_key(outcome.call)
-            deliveries.append(await self.publisher.publish(self.topics.usage, event, key=key))
+            deliveries.append(await self._send_ledger(outcome.call, event))
         deliveries.append(await self._send_outcome(outcome))
         await asyncio.gather(*deliveries)
         if event is not None:
             self.on_spent(event)
 
+    async def _send_ledger(self, call: Call, event: UsageEvent) -> "asyncio.Future[Any]":
+        return await self.publisher.publish(
+            self.topics.usage, event, key=ledger_key(call), headers=call.job.trace_headers()
+        )
+
     async def _send_outcome(self, outcome: AttemptOutcome) -> "asyncio.Future[Any]":
         topic, key = self.topics.outcomes, outcome.request_id
+        headers = outcome.call.job.trace_headers()
         try:
-            return await self.publisher.publish(topic, outcome, key=key)
+            return await self.publisher.publish(topic, outcome, key=key, headers=headers)
         except BrokerError as error:
             if error.code != "too_large":
                 raise
@@ -383,7 +387,7 @@ class Exchange:
                     "error": ErrorInfo(code="too_large", message=error.message),
                 }
             )
-            return await self.publisher.publish(topic, shorter, key=key)
+            return await self.publisher.publish(topic, shorter, key=key, headers=headers)
 
     def _chunk_stream(self, call: Call, invocation: str) -> ChunkStream:
         return ChunkStream(

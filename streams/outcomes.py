@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError
 from millrace.agents.join import Decision, Join, JoinState, open_until
 from millrace.schemas.errors import BrokerError
 from millrace.schemas.outcome import decode_outcome
+from millrace.schemas.record import TRACE_HEADER, Headers
 from millrace.schemas.response import Response
 from millrace.streams.dead_letters import RawRecord, SetAside
 from millrace.streams.join_clock import JoinClock
@@ -71,6 +72,7 @@ class OutcomesProcessor:
                     self.topics.calls(call.target.provider),
                     call,
                     key=call.job.conversation_id or call.job.request_id,
+                    headers=_trace(source),
                 )
             )
         response = decision.response
@@ -86,7 +88,9 @@ class OutcomesProcessor:
         replayed = response.replay is not None
         topic = self.topics.evaluations if replayed else self.topics.responses
         outputs.deliveries.append(
-            await self.publisher.publish(topic, response, key=response.request_id)
+            await self.publisher.publish(
+                topic, response, key=response.request_id, headers=_trace(source)
+            )
         )
         if decision.reply_to is not None and not replayed:
             copy = self._reply(decision.reply_to, response, source)
@@ -97,7 +101,11 @@ class OutcomesProcessor:
         try:
             async with asyncio.timeout(REPLY_SECONDS):
                 delivery = await self.publisher.publish(
-                    topic, response, key=response.request_id, essential=False
+                    topic,
+                    response,
+                    key=response.request_id,
+                    headers=_trace(source),
+                    essential=False,
                 )
                 await delivery
         except (TimeoutError, BrokerError, KafkaError) as error:
@@ -128,6 +136,11 @@ class OutcomesProcessor:
             self.clock.watch(key.decode(), due=due, partition=source.partition)
         else:
             self.clock.forget(key.decode())
+
+
+def _trace(source: RawRecord) -> Headers:
+    """What follows from an outcome belongs to its trace."""
+    return tuple(header for header in source.headers if header[0] == TRACE_HEADER)
 
 
 def _dump(state: JoinState) -> Any:

@@ -255,7 +255,7 @@ class _Process:
         return apps
 
     async def _wait_until_ready(self, stop: asyncio.Event) -> None:
-        while self._running.missing() and not stop.is_set() and not self._failed.is_set():
+        while self._running.missing() and not stop.is_set() and not self._failed.is_set():  # noqa: ASYNC110 (many parts)
             await asyncio.sleep(0.05)
 
     async def _wind_down(self, apps: list[StreamApp], calling: list[asyncio.Task[None]]) -> None:

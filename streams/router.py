@@ -1,6 +1,7 @@
 """From a request on the topic to its first calls, or to a refusal."""
 
 import hashlib
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +14,8 @@ from millrace.agents.plan_route import PlanRoute
 from millrace.schemas.call import Call, Job, Plan
 from millrace.schemas.errors import InvalidEventError, PipelineError
 from millrace.schemas.outcome import JoinOpened, Refusal
-from millrace.schemas.record import canonical_json, describe
-from millrace.schemas.request import Request, as_task, is_request_id
+from millrace.schemas.record import TRACE_HEADER, Headers, canonical_json, describe
+from millrace.schemas.request import Request, as_replay, as_task, is_request_id
 from millrace.streams.dead_letters import Clock, RawRecord, SetAside
 from millrace.streams.ordered_acks import StateWrite
 from millrace.streams.publisher import Publisher
@@ -23,6 +24,8 @@ from millrace.streams.routing_key import origin_of, partition_of, was_moved
 from millrace.streams.state_table import StateTable
 from millrace.streams.stream_app import Outputs
 from millrace.streams.topics import TopicNames
+
+_TRACE = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 log = structlog.get_logger(__name__)
 
@@ -74,6 +77,9 @@ class Router:
         try:
             request = self._request(body, source)
             job = self.accept.accept(request, request_id=request_id, accepted_at=origin.timestamp)
+            outputs.trace = _trace(source)
+            if outputs.trace:
+                job = job.model_copy(update={"traceparent": outputs.trace[0][1].decode()})
             await self.reply_topics.require(job.reply_to)
             plan = None
             if self.clock() < job.deadline:
@@ -180,6 +186,7 @@ class Router:
             task=as_task(body.get("task")),
             team=team if isinstance(team, str) else None,
             reply_to=await self._usable_reply_to(body.get("reply_to")),
+            replay=as_replay(body.get("replay")),
             refused_at=self.clock(),
         )
         await self._publish(self.topics.outcomes, refusal, request_id, outputs)
@@ -198,7 +205,9 @@ class Router:
     async def _publish(
         self, topic: str, record: Call | JoinOpened | Refusal, key: str, outputs: Outputs
     ) -> None:
-        outputs.deliveries.append(await self.publisher.publish(topic, record, key=key))
+        outputs.deliveries.append(
+            await self.publisher.publish(topic, record, key=key, headers=outputs.trace)
+        )
 
 
 def _parse(source: RawRecord) -> dict[str, Any]:
@@ -224,6 +233,14 @@ def _parse(source: RawRecord) -> dict[str, Any]:
             f"a request must be a JSON object, not {type(body).__name__}", code="invalid_request"
         )
     return body
+
+
+def _trace(source: RawRecord) -> Headers:
+    """The requester's trace, if its header is one (W3C Trace Context: ASCII, 55 characters)."""
+    for name, value in source.headers:
+        if name == TRACE_HEADER and _TRACE.fullmatch(value):
+            return ((name, value),)
+    return ()
 
 
 def _readable_id(body: dict[str, Any]) -> str | None:
