@@ -2,7 +2,7 @@
 
 import asyncio
 import base64
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from datetime import datetime
 from http import HTTPStatus
 from typing import cast
@@ -14,7 +14,7 @@ import httpx
 from millrace.providers.entry import ProviderEntry
 from millrace.providers.failures import from_exception, from_response
 from millrace.providers.keys import ApiKey, ApiKeys
-from millrace.providers.protocol import ModelRequest, ProviderEvent
+from millrace.providers.protocol import ModelRequest, ProviderEvent, TextDelta
 from millrace.providers.stall import StallWatch
 from millrace.providers.wires.wire import EncodedRequest, Wire
 from millrace.schemas.errors import ProviderError, ProviderUnavailableError
@@ -85,7 +85,7 @@ class HttpProvider:
                 if not piece:
                     break
                 limit = self._timeouts.idle
-                for event in reply.feed(piece):
+                for event in _joined(reply.feed(piece)):
                     yield event
             for event in reply.close():
                 yield event
@@ -171,6 +171,29 @@ def _pieces(response: httpx.Response) -> AsyncIterator[bytes]:
     if "content-encoding" in response.headers:
         return response.aiter_bytes()
     return aiter(cast("httpx.AsyncByteStream", response.stream))
+
+
+def _joined(events: Iterator[ProviderEvent]) -> Iterator[ProviderEvent]:
+    """The events, text that came in one piece of the body as one delta.
+
+    Nobody can be shown it any sooner, and each delta costs whoever handles it.
+    """
+    text: list[str] = []
+    try:
+        for event in events:
+            if type(event) is TextDelta:
+                text.append(event.text)
+                continue
+            if text:
+                yield TextDelta("".join(text))
+                text.clear()
+            yield event
+    except ProviderError:
+        if text:
+            yield TextDelta("".join(text))
+        raise
+    if text:
+        yield TextDelta("".join(text))
 
 
 async def _read_error_body(response: httpx.Response) -> bytes:

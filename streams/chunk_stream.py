@@ -77,7 +77,8 @@ class ChunkStream:
         async with self._lock:
             if end is None and not (self._text or self._reasoning or self._tool_calls):
                 return
-            texts, thoughts, pieces = map(len, (self._text, self._reasoning, self._tool_calls))
+            texts, thoughts = len(self._text), len(self._reasoning)
+            pieces = len(self._tool_calls)
             target = self._call.target
             chunk = Chunk(
                 request_id=self._call.job.request_id,

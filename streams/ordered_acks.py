@@ -101,8 +101,23 @@ class OrderedAcks:
 async def _all(deliveries: Sequence["asyncio.Future[Any]"]) -> None:
     for delivery in deliveries:
         if not delivery.done():
-            await asyncio.wait((delivery,))
+            await _settled(delivery)
         try:
             delivery.result()
         except KafkaError as error:
             raise translate(error, "deliver a record") from error
+
+
+async def _settled(delivery: "asyncio.Future[Any]") -> None:
+    """Wait for its end, whatever that is; cancelling the wait leaves the delivery alone.
+
+    As `asyncio.wait` for one future, at a fraction of what that costs.
+    """
+    ended = asyncio.get_running_loop().create_future()
+
+    def note(_: "asyncio.Future[Any]") -> None:
+        if not ended.done():
+            ended.set_result(None)
+
+    delivery.add_done_callback(note)
+    await ended

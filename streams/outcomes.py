@@ -89,7 +89,10 @@ class OutcomesProcessor:
         topic = self.topics.evaluations if replayed else self.topics.responses
         outputs.deliveries.append(
             await self.publisher.publish(
-                topic, response, key=response.request_id, headers=_trace(source)
+                topic,
+                response,
+                key=response.replay.replay_id if response.replay else response.request_id,
+                headers=_trace(source),
             )
         )
         if decision.reply_to is not None and not replayed:

@@ -186,6 +186,7 @@ class Parts:
             publisher=self.publisher,
             set_aside=self.set_aside,
             on_failure=self.on_failure,
+            folder=self.settings.data_folder,
         )
 
 

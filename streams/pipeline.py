@@ -193,7 +193,7 @@ class _Process:
             stack.callback(announce_owner(settings.clickhouse, url=web.url, token=web.token))
         try:
             calling = await self._start_callers(stack, parts)
-            apps = await self._start_apps(parts)
+            apps = await self._start_apps(stack, parts)
             watching = self._supervise("lag", running.watch_lag())
             await self._wait_until_ready(stop)
             if on_ready is not None and not self._failed.is_set() and not stop.is_set():
@@ -236,18 +236,20 @@ class _Process:
         self._running.callers = callers
         return [self._supervise(f"caller {each.provider}", each.run()) for each in callers]
 
-    async def _start_apps(self, parts: Parts) -> list[StreamApp]:
+    async def _start_apps(self, stack: AsyncExitStack, parts: Parts) -> list[StreamApp]:
         """The validator first, so that nothing is asked that nobody could end."""
         apps: list[StreamApp] = []
         if Role.VALIDATOR in self._roles:
             app, chores = await parts.validator()
             apps.append(app)
+            stack.push_async_callback(app.abandon)
             await app.start()
             for chore in chores:
                 self._supervise("validator", chore)
         if Role.ROUTER in self._roles:
             app, chores = await parts.router()
             apps.append(app)
+            stack.push_async_callback(app.abandon)
             await app.start()
             for chore in chores:
                 self._supervise("router", chore)

@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import faust
@@ -15,6 +16,7 @@ import structlog
 from faust.types import EventT
 
 from millrace.schemas.errors import PipelineError
+from millrace.schemas.record import Headers
 from millrace.streams.dead_letters import RawRecord, SetAside
 from millrace.streams.eager_consumer import consume_eagerly
 from millrace.streams.kafka_settings import KafkaSettings
@@ -35,7 +37,8 @@ class Outputs:
         self.deliveries: list[asyncio.Future[Any]] = []
         self.states: list[StateWrite] = []
         self.duplicates = 0
-        self._positions: dict[int, int] = {}
+        self.trace: Headers = ()
+        """Headers that go on with everything made from the event."""
 
 
 Process = Callable[[RawRecord, Outputs], Awaitable[None]]
@@ -60,6 +63,7 @@ class StreamApp:
         publisher: Publisher,
         set_aside: SetAside,
         on_failure: Callable[[PipelineError], None],
+        folder: Path,
     ) -> None:
         self.topic = topic
         self.processed = 0
@@ -72,10 +76,14 @@ class StreamApp:
         self._acks = OrderedAcks(limit=UNDER_WAY, on_failure=on_failure)
         self._acking: asyncio.Task[None] | None = None
         self.ready = asyncio.Event()
+        # Faust wants a folder, though tables in memory keep nothing there.
+        datadir = folder / "faust" / app_id
+        datadir.mkdir(parents=True, exist_ok=True)
         self.app = faust.App(
             app_id,
             **kafka.faust_broker_settings(),
             store="memory://",
+            datadir=str(datadir),
             topic_allow_declare=False,
             topic_disable_leader=True,
             topic_partitions=partitions,
@@ -144,6 +152,16 @@ class StreamApp:
         if self._acking is not None:
             self._acking.cancel()
             await asyncio.wait((self._acking,))
+            self._acking = None
+
+    async def abandon(self) -> None:
+        """Leave without waiting for anything; does nothing after `stop`.
+
+        What was taken and not acknowledged stays uncommitted.
+        """
+        if self._acking is not None:
+            self.app.conf.stream_wait_empty = False
+            await self.stop()
 
     def lag(self) -> int:
         """How many records wait on the partitions held, of which at least one was processed."""

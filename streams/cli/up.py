@@ -19,6 +19,7 @@ from millrace.streams.cli.output import say
 from millrace.streams.cli.signals import stop_on_signals
 from millrace.streams.embedded.broker import KEEPS_NOTHING, EmbeddedBroker
 from millrace.streams.embedded.state_file import find_running
+from millrace.streams.event_loop import calm_garbage_collector, run
 from millrace.streams.logs import configure_logs
 from millrace.streams.pipeline import RunningPipeline, run_pipeline
 from millrace.streams.roles import ALL_ROLES, Role
@@ -80,7 +81,7 @@ def up(
         else:
             _agree(embedded)
             wants_embedded = True
-    asyncio.run(_up(settings, roles=roles, embedded=wants_embedded))
+    run(_up(settings, roles=roles, embedded=wants_embedded))
 
 
 def parse_roles(names: Sequence[str]) -> frozenset[Role]:
@@ -124,6 +125,7 @@ async def _up(settings: Settings, *, roles: frozenset[Role], embedded: bool) -> 
         over = asyncio.Event()
 
         def on_ready(running: RunningPipeline) -> None:
+            calm_garbage_collector()
             say(NEXT, err=True)
             if live:
                 shown.append(asyncio.create_task(show_status(running.status, show, stop=over)))
