@@ -1,14 +1,34 @@
 """A provider entry: what the config file says of one model server."""
 
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal, Self
 
-from pydantic import Field, HttpUrl
+from pydantic import Field, HttpUrl, model_validator
 
+from millrace.providers.balance import BalancePolicy
 from millrace.schemas.record import Frozen
 from millrace.schemas.usage import Money
 from millrace.schemas.vocabulary import Capability, Hardware
 
 Wire = Literal["openai", "anthropic", "gemini", "ollama"]
+"""The wire APIs over HTTP."""
+
+WireName = Literal[Wire, "cursor-cli"]
+"""Whatever an entry may speak; `cursor-cli` is a command run on this machine."""
+
+_PROCESSES = 4
+"""Calls under way at a command unless told: each is a process of some hundred megabytes."""
+
+_ONLY_FOR: dict[str, WireName] = {
+    "pull_missing": "ollama",
+    "keep_alive_seconds": "ollama",
+    "command": "cursor-cli",
+    "arguments": "cursor-cli",
+    "project": "cursor-cli",
+    "prompt_on": "cursor-cli",
+    "pass_on_env": "cursor-cli",
+}
+_ONLY_HTTP = ("base_url", "instances", "headers")
 
 
 class PriceOverride(Frozen):
@@ -52,12 +72,28 @@ class Timeouts(Frozen):
     """Between two pieces of a stream."""
 
 
+class InstanceEntry(Frozen):
+    """One of several servers that an entry's calls are spread over."""
+
+    url: HttpUrl
+    """As the entry's `base_url`."""
+    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    """Its share of the calls under the policy `weighted`, beside those of the others."""
+    api_key_env: tuple[str, ...] = ()
+    """Names of environment variables that hold its keys; the entry's when empty."""
+
+
 class ProviderEntry(Frozen):
     """A name in the config file for a model server and how to talk to it."""
 
-    wire: Wire
-    base_url: HttpUrl
-    """Up to, not including, the path of the wire (`…/v1` for the openai wire)."""
+    wire: WireName
+    base_url: HttpUrl | None = None
+    """Up to, not including, the path of the wire (`…/v1` for the openai wire). Where only
+    `instances` are given, the first one's; None for a command."""
+    instances: tuple[InstanceEntry, ...] = ()
+    """Several servers with the same models, instead of `base_url`."""
+    balance: BalancePolicy = "round_robin"
+    """How calls are spread over the instances, and over the keys of each."""
     api_key_env: tuple[str, ...] = ()
     """Names of environment variables that hold keys; never keys."""
     models: dict[str, ModelEntry] = Field(default_factory=dict)
@@ -71,3 +107,72 @@ class ProviderEntry(Frozen):
     enabled: bool = True
     simulated: bool = False
     """True for the simulator: its answers are marked as such wherever they are shown."""
+
+    pull_missing: bool = False
+    """Ollama: download configured models that the server does not have yet."""
+    keep_alive_seconds: int | None = Field(default=None, ge=-1)
+    """Ollama: how long a model stays loaded after a call; -1 for ever, the server's own setting
+    when unset."""
+
+    command: str = "cursor-agent"
+    """Cursor CLI: the program, by name or by path."""
+    arguments: tuple[str, ...] = ()
+    """Cursor CLI: further arguments, such as `--mode ask` or `--trust`."""
+    project: Path | None = None
+    """Cursor CLI: the folder that it works in and may look at; ours when unset."""
+    prompt_on: Literal["stdin", "argument"] = "stdin"
+    """Cursor CLI: how the prompt is handed over. Other users of the machine can read
+    arguments, and the system bounds their length."""
+    pass_on_env: tuple[str, ...] = ()
+    """Cursor CLI: names of further environment variables that it gets. The command runs tools
+    that a model chooses, so it does not get all of ours."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        instances = given.get("instances")
+        if given.get("base_url") is None and isinstance(instances, list | tuple) and instances:
+            first = instances[0]
+            url = first.get("url") if isinstance(first, dict) else getattr(first, "url", None)
+            given = {**given, "base_url": url}
+        if given.get("wire") == "cursor-cli" and "limits" not in given:
+            given = {**given, "limits": Limits(in_flight=_PROCESSES)}
+        return given
+
+    @model_validator(mode="after")
+    def _fits_its_wire(self) -> Self:
+        wrong = [
+            name
+            for name, wire in _ONLY_FOR.items()
+            if self.wire != wire and getattr(self, name) != type(self).model_fields[name].default
+        ]
+        if self.wire == "cursor-cli":
+            wrong += [name for name in _ONLY_HTTP if getattr(self, name)]
+        if wrong:
+            raise ValueError(f"the wire {self.wire!r} has no {', '.join(wrong)}: leave it out")
+        if self.wire != "cursor-cli" and self.base_url is None:
+            raise ValueError(f"the wire {self.wire!r} needs a base_url, or instances")
+        if self.instances and self.base_url != self.instances[0].url:
+            raise ValueError("give either base_url or instances, not both")
+        if len({each.url for each in self.instances}) < len(self.instances):
+            raise ValueError("two instances have the same url: name each server once")
+        return self
+
+    @property
+    def address(self) -> str:
+        """Where the model server is, for people: a URL, several, or a command.
+
+        User names and passwords in URLs are left out.
+        """
+        if self.base_url is None:
+            return self.command
+        urls = [each.url for each in self.instances] or [self.base_url]
+        return ", ".join(_without_credentials(url) for url in urls)
+
+
+def _without_credentials(url: HttpUrl) -> str:
+    port = "" if url.port in (None, 80, 443) else f":{url.port}"
+    path = (url.path or "").rstrip("/")
+    return f"{url.scheme}://{url.host}{port}{path}"

@@ -37,6 +37,10 @@ _NO_MODEL = re.compile(
     r"\bmodel\b.{0,120}\b(?:not found|does not exist|not a valid model)|invalid model",
     re.IGNORECASE | re.DOTALL,
 )
+_NO_MEMORY = re.compile(
+    r"out of memory|more system memory|memory allocation|insufficient memory|cudaMalloc failed",
+    re.IGNORECASE,
+)
 _BAD_KEY = re.compile(r"api key (?:not valid|expired|not found)|invalid api key", re.IGNORECASE)
 _EXHAUSTED = (
     "insufficient_quota",
@@ -138,6 +142,11 @@ def _classify(
     exhausted = status == HTTPStatus.PAYMENT_REQUIRED or vendor.says(*_EXHAUSTED)
     if code == "rate_limited" and exhausted:
         advice = "quota or credit is used up"
+    if code == "provider_unavailable" and _NO_MEMORY.search(vendor.sentence):
+        advice = (
+            "it has not enough memory for the model; free some, or set a smaller model or "
+            "context window"
+        )
     named = f" ({', '.join(details)})" if details else ""
     message = f"{what}{named}: {advice}"
     match code:

@@ -3,6 +3,8 @@
 import asyncio
 import base64
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime
 from http import HTTPStatus
 from typing import cast
@@ -14,10 +16,18 @@ import httpx
 from millrace.providers.entry import ProviderEntry
 from millrace.providers.failures import from_exception, from_response
 from millrace.providers.keys import ApiKey, ApiKeys
-from millrace.providers.protocol import ModelRequest, ProviderEvent, TextDelta
+from millrace.providers.plain_reply import PlainReply
+from millrace.providers.protocol import (
+    EmbeddingReply,
+    EmbeddingRequest,
+    ModelRequest,
+    ProviderEvent,
+    TextDelta,
+)
 from millrace.providers.stall import StallWatch
-from millrace.providers.wires.wire import EncodedRequest, Wire
-from millrace.schemas.errors import ProviderError, ProviderUnavailableError
+from millrace.providers.wires.wire import EncodedRequest, ReplyLimits, Wire
+from millrace.schemas.errors import ProviderError, ProviderUnavailableError, RequestRefusedError
+from millrace.schemas.provider_health import KeyAside
 
 # Bodies longer than this are not error messages worth reading to the end.
 _MAX_ERROR_BYTES = 2**16
@@ -37,7 +47,7 @@ _FOREIGN = (
 
 
 class HttpProvider:
-    """Implements `Provider`: encodes the request, sends it, feeds the reply to its reader.
+    """Implements `Provider` and `Embedder`: encodes, sends, feeds the reply to its reader.
 
     It owns the client that it is given. All that can be built once (URLs, headers) is.
     """
@@ -51,15 +61,20 @@ class HttpProvider:
         client: httpx.AsyncClient,
         keys: ApiKeys,
         now: Callable[[], datetime],
+        limits: ReplyLimits | None = None,
     ) -> None:
         self.name = name
         self.keys = keys
+        self._wire_name = entry.wire
+        self._limits = limits or ReplyLimits()
         self._wire = wire
         self._client = client
         self._now = now
         self._timeouts = entry.timeouts
         self._base_url, self._origin, self._credentials = _split(str(entry.base_url))
         self._entry_headers = entry.headers
+        self.address = self._base_url
+        """The base URL, without user name and password."""
         self._headers: dict[str | None, httpx.Headers] = {}
         self._urls: dict[str, httpx.URL] = {}
 
@@ -70,7 +85,10 @@ class HttpProvider:
 
         Give a `key` drawn from `keys` to know which one was used; else it is the next one.
         """
-        http_request = self._build("POST", self._wire.encode(request), key or self.keys.next())
+        encoded = self._wire.encode(request)
+        key = key or self.keys.next()
+        alias = None if key is None else key.alias
+        http_request = self._build("POST", encoded, key)
         watch = StallWatch()
         response: httpx.Response | None = None
         limit = self._timeouts.first_token
@@ -79,6 +97,7 @@ class HttpProvider:
             if not response.is_success:
                 raise await self._refusal(response, watch)
             reply = self._wire.reply(request, response.headers)
+            reply.key_alias = alias
             pieces = _pieces(response)
             while not reply.ended:
                 piece = await watch.wait(anext(pieces, b""), seconds=limit)
@@ -91,15 +110,36 @@ class HttpProvider:
                 yield event
             if reply.ended:
                 await _drain(pieces)
+        except ProviderError as error:
+            error.key_alias = alias
+            raise
         except _FOREIGN as error:
-            begun = response is not None
-            raise from_exception(error, origin=self._origin, reply_begun=begun) from error
+            raise self._translated(error, begun=response is not None, alias=alias) from error
         finally:
             watch.close()
             if response is not None:
                 await response.aclose()
 
-    async def check(self) -> None:
+    async def embed(
+        self, request: EmbeddingRequest, *, key: ApiKey | None = None
+    ) -> EmbeddingReply:
+        """Turn a batch of texts into vectors in one exchange; see `Embedder`."""
+        wire = self._wire.embeddings
+        if wire is None:
+            raise RequestRefusedError(
+                f"the {self._wire_name} wire has no embeddings: send them to an entry whose wire "
+                "is openai, gemini or ollama"
+            )
+        encoded = wire.encode(request)
+        key = key or self.keys.next()
+        alias = None if key is None else key.alias
+        async with self.exchange(
+            "POST", encoded, key=key, seconds=self._timeouts.first_token
+        ) as reply:
+            body = await reply.read(max_bytes=self._limits.max_reply_bytes)
+            return replace(wire.read(request, body, reply.headers), key_alias=alias)
+
+    async def check(self, *, key: ApiKey | None = None) -> None:
         """Reach the server without spending money.
 
         A server that has no such path has been reached: compatible servers often lack it.
@@ -107,20 +147,64 @@ class HttpProvider:
         Raises:
             ProviderError: It cannot be reached, or does not take the key.
         """
-        request = self._build("GET", EncodedRequest(self._wire.check_path, b""), self.keys.next())
+        path = EncodedRequest(self._wire.check_path, b"")
+        seconds = self._timeouts.connect + self._timeouts.idle
+        try:
+            async with self.exchange("GET", path, key=key, seconds=seconds):
+                pass
+        except ProviderError as error:
+            if error.http_status not in _NO_SUCH_PATH:
+                raise
+
+    @asynccontextmanager
+    async def exchange(
+        self,
+        method: str,
+        request: EncodedRequest,
+        *,
+        seconds: float,
+        idle_seconds: float | None = None,
+        key: ApiKey | None = None,
+    ) -> AsyncIterator[PlainReply]:
+        """Have one exchange besides `ask`: for what is no conversation.
+
+        Args:
+            method: HTTP's.
+            request: What to send.
+            seconds: How long the reply may take to begin.
+            idle_seconds: How long each further piece may take; the entry's when None.
+            key: As for `ask`.
+
+        Raises:
+            ProviderError: As `ask`, also for what fails while the reply is read inside the block.
+        """
+        key = key or self.keys.next()
+        http_request = self._build(method, request, key)
         watch = StallWatch()
         response: httpx.Response | None = None
-        limit = self._timeouts.connect + self._timeouts.idle
         try:
-            response = await watch.wait(self._client.send(request, stream=True), seconds=limit)
-            if not response.is_success and response.status_code not in _NO_SUCH_PATH:
+            response = await watch.wait(
+                self._client.send(http_request, stream=True), seconds=seconds
+            )
+            if not response.is_success:
                 raise await self._refusal(response, watch)
+            idle = self._timeouts.idle if idle_seconds is None else idle_seconds
+            yield PlainReply(response.headers, _pieces(response), watch=watch, idle_seconds=idle)
+        except ProviderError as error:
+            error.key_alias = None if key is None else key.alias
+            raise
         except _FOREIGN as error:
-            raise from_exception(error, origin=self._origin, reply_begun=False) from error
+            alias = None if key is None else key.alias
+            raise self._translated(error, begun=response is not None, alias=alias) from error
         finally:
             watch.close()
             if response is not None:
                 await response.aclose()
+
+    @property
+    def keys_set_aside(self) -> tuple[KeyAside, ...]:
+        """None: a single server with a single key has nothing to take in its place."""
+        return ()
 
     async def aclose(self) -> None:
         """Close every connection; calls still running raise."""
@@ -159,11 +243,18 @@ class HttpProvider:
         headers.update(self._entry_headers)
         return headers
 
+    def _translated(self, error: Exception, *, begun: bool, alias: str | None) -> ProviderError:
+        failure = from_exception(error, origin=self._origin, reply_begun=begun)
+        failure.key_alias = alias
+        return failure
+
     async def _refusal(self, response: httpx.Response, watch: StallWatch) -> ProviderError:
         body = await watch.wait(_read_error_body(response), seconds=self._timeouts.idle)
-        return from_response(
+        error = from_response(
             response.status_code, response.headers, body, origin=self._origin, now=self._now()
         )
+        error.http_status = response.status_code
+        return error
 
 
 def _pieces(response: httpx.Response) -> AsyncIterator[bytes]:

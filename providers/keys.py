@@ -35,7 +35,8 @@ class ApiKeys:
             ConfigurationError: None of the names is set, or a value cannot be a key. The
                 message names variables, never values.
         """
-        keys = tuple(ApiKey(name, environ[name].strip()) for name in names if environ.get(name))
+        once = dict.fromkeys(names)
+        keys = tuple(ApiKey(name, environ[name].strip()) for name in once if environ.get(name))
         keys = tuple(key for key in keys if key.secret)
         if names and not keys:
             raise ConfigurationError(f"no API key: set {' or '.join(names)} in the environment")
@@ -50,6 +51,11 @@ class ApiKeys:
 
     def __len__(self) -> int:
         return len(self._keys)
+
+    @property
+    def all(self) -> tuple[ApiKey, ...]:
+        """Every key, in the order given."""
+        return self._keys
 
     @property
     def aliases(self) -> tuple[str, ...]:

@@ -32,16 +32,17 @@ class Rates:
     """US dollars for a million tokens of each kind."""
 
     input: _Rate
-    output: _Rate
+    output: _Rate | None
+    """None for models that have no output: those that embed."""
     cached: _Rate
     cache_write: _Rate
     cache_write_1h: _Rate
-    reasoning: _Rate
+    reasoning: _Rate | None
     per_request: Decimal = _ZERO
     """US dollars for each call, whatever its tokens."""
 
     def cost(self, usage: Usage) -> Decimal:
-        """The price of these tokens, exact.
+        """The price of these tokens, exact; what has no rate is left out, see `covers`.
 
         A tiered rate is chosen by the whole input. Counts that contradict each other (some
         vendors report more cached than input) never make a negative part.
@@ -55,13 +56,19 @@ class Rates:
             + (usage.cache_write_tokens - written_1h) * _at(self.cache_write, total)
             + written_1h * _at(self.cache_write_1h, total)
         )
-        if self.reasoning is self.output:
+        if self.output is None or self.reasoning is None:
+            pass
+        elif self.reasoning is self.output:
             spent += usage.output_tokens * _at(self.output, total)
         else:
             answer = max(0, usage.output_tokens - usage.reasoning_tokens)
             spent += answer * _at(self.output, total)
             spent += usage.reasoning_tokens * _at(self.reasoning, total)
         return spent / _MILLION + self.per_request
+
+    def covers(self, usage: Usage) -> bool:
+        """Whether all that was used has a rate."""
+        return self.output is not None or not usage.output_tokens
 
 
 class Pricing:
@@ -82,7 +89,7 @@ class Pricing:
         rates, source = self._rates(entry, model)
         if source == "local":
             return _ZERO, source
-        if rates is None or usage is None:
+        if rates is None or usage is None or not rates.covers(usage):
             return None, "unknown"
         return rates.cost(usage), source
 
@@ -99,6 +106,8 @@ class Pricing:
         limit = max_output_tokens
         if limit is None:
             limit = entry.models.get(model, _NO_ENTRY).max_output_tokens
+        if rates is not None and rates.output is None:
+            limit = 0
         if rates is None or limit is None:
             return None
         return rates.cost(Usage(input_tokens=input_tokens, output_tokens=limit))
@@ -115,7 +124,8 @@ class Pricing:
             return _ZERO, _ZERO
         if rates is None:
             return None, None
-        return _at(rates.input, 0), _at(rates.output, 0)
+        output = None if rates.output is None else _at(rates.output, 0)
+        return _at(rates.input, 0), output
 
     def _rates(self, entry: ProviderEntry, model: str) -> tuple[Rates | None, CostSource]:
         offered = entry.models.get(model, _NO_ENTRY)
@@ -123,6 +133,8 @@ class Pricing:
             return _overridden(offered.price), "override"
         if entry.hardware in LOCAL_HARDWARE:
             return None, "local"
+        if entry.base_url is None:
+            return None, "unknown"  # a command: its models' prices are not what a plan costs
         url = None if entry.prices else str(entry.base_url)
         found = _look_up(entry.prices, url, offered.price_as or model)
         if found is None:
@@ -157,8 +169,9 @@ def _overridden(price: PriceOverride) -> Rates:
 def _from_table(price: ModelPrice) -> Rates | None:
     given = price.__dict__
     inputs, outputs = given.get("input_mtok"), given.get("output_mtok")
-    if inputs is None or outputs is None:
+    if inputs is None:
         return None  # priced by the hour, the image, the page: not by what we count
+    thoughts = given.get("output_reasoning_mtok")
     cache_write = _either(given.get("cache_write_5m_mtok"), given.get("cache_write_mtok"), inputs)
     return Rates(
         input=inputs,
@@ -166,7 +179,7 @@ def _from_table(price: ModelPrice) -> Rates | None:
         cached=_either(given.get("cache_read_mtok"), inputs),
         cache_write=cache_write,
         cache_write_1h=_either(given.get("cache_write_1h_mtok"), cache_write),
-        reasoning=_either(given.get("output_reasoning_mtok"), outputs),
+        reasoning=outputs if thoughts is None else thoughts,
         per_request=(given.get("requests_kcount") or _ZERO) / _THOUSAND,
     )
 

@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Protocol
 
 from millrace.schemas.message import Message, ToolCall, ToolDefinition
+from millrace.schemas.provider_health import KeyAside
 from millrace.schemas.request import OutputSpec, Parameters
 from millrace.schemas.usage import Usage
 from millrace.schemas.vocabulary import FinishReason
@@ -73,6 +74,35 @@ class Completion:
     response_id: str | None = None
     load_ms: float | None = None
     """How long a local server took to load the model."""
+    key_alias: str | None = None
+    """The environment variable whose key paid for the call; None where there was none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingRequest:
+    """Texts to turn into vectors, in no provider's dialect."""
+
+    model: str
+    inputs: tuple[str, ...]
+    """At least one, none of them empty; each wire bounds how many there may be."""
+    dimensions: int | None = None
+    """The length of the vectors; the model's own when None."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingReply:
+    """The vectors of all inputs, in the inputs' order, all of the same length."""
+
+    vectors: tuple[tuple[float, ...], ...]
+    usage: Usage
+    """Marked as estimated where the provider did not count."""
+    reported_cost_usd: Decimal | None = None
+    """What the provider says it charged, where it says so."""
+    model: str | None = None
+    load_ms: float | None = None
+    """How long a local server took to load the model."""
+    key_alias: str | None = None
+    """The environment variable whose key paid for the call; None where there was none."""
 
 
 ProviderEvent = TextDelta | ReasoningDelta | ToolArgumentsDelta | UsageSoFar | Completion
@@ -104,4 +134,34 @@ class Provider(Protocol):
 
     async def aclose(self) -> None:
         """Free connections. Calls still running are broken off."""
+        ...
+
+
+class Embedder(Protocol):
+    """A model server that turns texts into vectors.
+
+    Every `Provider` here is one as well; where a wire has no embeddings, each request is refused.
+    """
+
+    name: str
+
+    async def embed(self, request: EmbeddingRequest) -> EmbeddingReply:
+        """Send the whole batch in one exchange and return its vectors in order.
+
+        Nothing is split and nothing is retried here. Cancelling the task breaks the exchange off.
+
+        Raises:
+            RequestRefusedError: The wire has no embeddings, or does not take so many inputs at
+                once; the message names its limit.
+            ProviderError: As for `Provider.ask`.
+        """
+        ...
+
+
+class ModelServer(Provider, Embedder, Protocol):
+    """What an entry of the config file becomes."""
+
+    @property
+    def keys_set_aside(self) -> tuple[KeyAside, ...]:
+        """The keys that are not used for now; a single key is never set aside."""
         ...

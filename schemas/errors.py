@@ -127,6 +127,10 @@ class ProviderError(PipelineError):
     """A model call did not succeed."""
 
     code: ErrorCode = "provider_unavailable"
+    key_alias: str | None = None
+    """The environment variable whose key was used; None where none was."""
+    http_status: int | None = None
+    """Of the reply, where there was one and it was no success."""
 
 
 class ProviderUnavailableError(ProviderError):

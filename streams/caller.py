@@ -159,24 +159,23 @@ class Caller:
     async def _wait_for_place(self) -> None:
         """Pause the partitions until a call ends; the group still hears from us."""
         consumer = self._consumer
-        paused: set[TopicPartition] = set()
         self._place_free.clear()
         while len(self._tasks) >= self._limit and not self._stopping.is_set():
-            fresh = consumer.assignment() - paused
+            # Asked each time: partitions that a rebalance brings back are not paused any more.
+            fresh = consumer.assignment() - consumer.paused()
             if fresh:
                 consumer.pause(*fresh)
-                paused |= fresh
             try:
                 await asyncio.wait_for(self._place_free.wait(), timeout=_POLL_MS / 1000)
             except TimeoutError:
                 # A poll with everything paused tells the group that this member is alive; only
                 # partitions that came in a rebalance a moment ago can answer it.
-                await self._take(timeout_ms=0, max_records=self._limit)
+                await self._take(timeout_ms=0, max_records=1)
             if self._failure is not None and self._failure.done():
                 break
-        still_ours = paused & consumer.assignment()
-        if still_ours:
-            consumer.resume(*still_ours)
+        paused = consumer.paused()
+        if paused:
+            consumer.resume(*paused)
 
     def _begin(self, source: RawRecord) -> None:
         partition = Partition(source.topic, source.partition)

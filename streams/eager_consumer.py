@@ -8,7 +8,7 @@ waiting: here it is tried first, and the race is run only for one that has to wa
 import asyncio
 import inspect
 import types
-from collections.abc import Coroutine, Generator, Iterable
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from typing import Any
 
 import faust
@@ -19,7 +19,11 @@ from mode.services import WaitResults
 class EagerConsumer(Consumer):  # type: ignore[misc]
     """A consumer whose `wait_first` begins with what usually ends at once."""
 
-    async def wait_first(self, *awaited: Any, timeout: Any = None) -> WaitResults:
+    async def wait_first(
+        self,
+        *awaited: Any,
+        timeout: Any = None,  # noqa: ASYNC109 (Faust's signature)
+    ) -> WaitResults:
         """As Faust's: wait for the first of these, or for the consumer's end."""
         first, *others = awaited
         if not inspect.iscoroutine(first) or self.should_stop:
@@ -28,17 +32,22 @@ class EagerConsumer(Consumer):  # type: ignore[misc]
             waits_for = first.send(None)
         except StopIteration as ended:
             _close(others)
-            return WaitResults([first], [ended.value], False)
+            return WaitResults([first], [ended.value], stopped=False)
         except BaseException:
             _close(others)
             raise
-        return await super().wait_first(_go_on(first, waits_for), *others, timeout=timeout)
+        return await super().wait_first(_finish(first, waits_for), *others, timeout=timeout)
 
 
 def _close(never_begun: Iterable[Any]) -> None:
     for each in never_begun:
         if inspect.iscoroutine(each):
             each.close()
+
+
+async def _finish(begun: Coroutine[Any, Any, Any], waits_for: Any) -> Any:
+    # A real coroutine: Faust does not take a generator for something that can be awaited.
+    return await _go_on(begun, waits_for)
 
 
 @types.coroutine
@@ -50,7 +59,8 @@ def _go_on(
         try:
             sent = yield waits_for
         except BaseException as error:  # noqa: BLE001 (passed on, cancellation too)
-            step, argument = begun.throw, error
+            step: Callable[[Any], Any] = begun.throw
+            argument: Any = error
         else:
             step, argument = begun.send, sent
         try:

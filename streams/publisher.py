@@ -173,7 +173,7 @@ class _Partitioner(DefaultPartitioner):  # type: ignore[misc]
     ) -> int:
         if key is None:
             return int(super().__call__(key, all_partitions, available))
-        return self._choose(key, tuple(all_partitions), ())
+        return int(self._choose(key, tuple(all_partitions), ()))
 
 
 def translate(error: BaseException, doing: str) -> BrokerError:

@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -127,14 +128,17 @@ class SinkConsumer:
     async def _poll(self) -> None:
         room = self._batch_rows - len(self._batch)
         batches = await self._consumer.getmany(timeout_ms=_POLL_MS, max_records=max(1, room))
-        for partition, records in batches.items():
-            for record in records:
-                self._take(raw_record(record))
-            self._positions[partition] = records[-1].offset + 1
+        self._take_all(batches)
         full = len(self._batch) >= self._batch_rows
         due = self._positions and self._monotonic() - self._since >= self._batch_seconds
         if full or due:
             await self._store()
+
+    def _take_all(self, batches: Mapping[TopicPartition, Sequence[Any]]) -> None:
+        for partition, records in batches.items():
+            for record in records:
+                self._take(raw_record(record))
+            self._positions[partition] = records[-1].offset + 1
 
     def _take(self, source: RawRecord) -> None:
         if not self._positions:
@@ -189,14 +193,15 @@ class SinkConsumer:
             log.info("commit.skipped", group="sink", reason=type(error).__name__)
 
     async def _stay_a_member(self) -> None:
-        """Tell the group that this member is alive, without reading anything."""
+        """Tell the group that this member is alive, without reading on."""
         held = self._consumer.assignment()
         if held:
             self._consumer.pause(*held)
-            await self._consumer.getmany(timeout_ms=0)
-            still_held = held & self._consumer.assignment()
-            if still_held:
-                self._consumer.resume(*still_held)
+            # Partitions that a rebalance brings at this moment may answer: what is read is kept.
+            self._take_all(await self._consumer.getmany(timeout_ms=0, max_records=1))
+            paused = self._consumer.paused()
+            if paused:
+                self._consumer.resume(*paused)
 
     async def _stopped_within(self, seconds: float) -> bool:
         try:

@@ -9,6 +9,11 @@ from millrace.providers.simulator.call import Incoming
 from millrace.providers.simulator.clock import Clock, SystemClock
 from millrace.providers.simulator.composer import Composer
 from millrace.providers.simulator.control import Control
+from millrace.providers.simulator.embedding_wires import (
+    GeminiEmbeddings,
+    OllamaEmbeddings,
+    OpenAIEmbeddings,
+)
 from millrace.providers.simulator.exchange import SIMULATED_HEADER
 from millrace.providers.simulator.gemini_wire import GeminiWire
 from millrace.providers.simulator.ledger import Ledger
@@ -55,11 +60,15 @@ def build_app(
         cache=PromptCache() if settings.prompt_cache else None,
     )
     openai, anthropic, gemini, ollama = OpenAIWire(), AnthropicWire(), GeminiWire(), OllamaWire()
+    openai_vectors, gemini_vectors = OpenAIEmbeddings(), GeminiEmbeddings()
     app = web.Application(client_max_size=settings.max_request_bytes)
     app.add_routes(
         [
             _asks("/{instance}/openai/v1/chat/completions", openai, simulation),
             _asks("/{instance}/anthropic/v1/messages", anthropic, simulation),
+            _asks("/{instance}/openai/v1/embeddings", openai_vectors, simulation),
+            _asks(f"{_GEMINI}/models/{{model}}:batchEmbedContents", gemini_vectors, simulation),
+            _asks("/{instance}/ollama/api/embed", OllamaEmbeddings(), simulation),
             _asks(f"{_GEMINI}/models/{{model}}:{{verb}}", gemini, simulation),
             _asks("/{instance}/ollama/api/chat", ollama, simulation),
             _lists("/{instance}/openai/v1/models", openai, settings),

@@ -62,6 +62,12 @@ class SimulatedCall:
     """False where the wire sends usage only when asked, and was not."""
     cache_asked: bool = False
     """The request marks what is to be cached."""
+    embeds: bool = False
+    """Asks for the vector of each turn instead of an answer."""
+    dimensions: int | None = None
+    """The length of those vectors, where that was asked."""
+    base64_vectors: bool = False
+    """The vectors are wanted as base64 of 32-bit numbers."""
     other_input_tokens: int = 0
     """What counts as input besides the turns: definitions of tools."""
     question: str = field(init=False)

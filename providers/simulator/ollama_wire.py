@@ -34,8 +34,8 @@ _FINISH: Final = {
 }
 _OVERLOADED: Final = "an error was encountered while running the model (simulated)"
 _NANOSECONDS: Final = 1_000_000_000
-_LOAD: Final = 1_600_000
-"""Nanoseconds to load a model that is loaded already."""
+LOADED_NANOSECONDS: Final = 1_600_000
+"""How long it takes to load a model that is loaded already."""
 
 
 class _Message(Lenient):
@@ -165,8 +165,8 @@ class OllamaWire:
             "message": message,
             "done_reason": _FINISH[reply.answer.finish],
             "done": True,
-            "total_duration": _LOAD + prompt + answer,
-            "load_duration": _LOAD,
+            "total_duration": LOADED_NANOSECONDS + prompt + answer,
+            "load_duration": LOADED_NANOSECONDS,
         }
         if reply.report_usage:
             body["prompt_eval_count"] = reply.input_tokens

@@ -35,6 +35,9 @@ class Reply:
     answer: Answer
     input_tokens: int
     """The whole prompt."""
+    vectors: tuple[tuple[float, ...], ...] = ()
+    """What an embedding call gets instead of an answer."""
+    base64_vectors: bool = False
     cached_tokens: int = 0
     cache_write_tokens: int = 0
     report_usage: bool = True

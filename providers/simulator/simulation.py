@@ -10,18 +10,20 @@ from millrace.providers.simulator.behaviour import Behaviour
 from millrace.providers.simulator.call import Incoming, SimulatedCall
 from millrace.providers.simulator.clock import Clock
 from millrace.providers.simulator.composer import Composer
+from millrace.providers.simulator.embeddings import embed_texts
 from millrace.providers.simulator.exchange import Exchange
 from millrace.providers.simulator.ledger import Ledger, LedgerLine
 from millrace.providers.simulator.pace import Pace, choose_pace
 from millrace.providers.simulator.playbook import Playbook
 from millrace.providers.simulator.prompt_cache import PromptCache
-from millrace.providers.simulator.reply import Reply
+from millrace.providers.simulator.reply import Answer, Reply
 from millrace.providers.simulator.settings import SimulatorSettings
 from millrace.providers.simulator.wire import Wire
 from millrace.schemas.errors import RequestRefusedError
 
 _BAD_REQUEST: Final = 400
 _NOT_FOUND: Final = 404
+_NOTHING_SAID: Final = Answer(())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,9 +101,13 @@ class Simulation:
         pace: Pace,
         line: LedgerLine,
     ) -> Reply:
-        answer = self.composer.compose(call, behaviour, line.messages_sha256)
+        if call.embeds:
+            answer, vectors = _NOTHING_SAID, embed_texts(call)
+        else:
+            answer = self.composer.compose(call, behaviour, line.messages_sha256)
+            vectors = ()
         cached = written = 0
-        if self.cache is not None and wire.caching != "never":
+        if self.cache is not None and wire.caching != "never" and not call.embeds:
             if wire.caching == "by_itself":
                 cached, _ = self.cache.lookup(call)
             elif call.cache_asked:
@@ -115,6 +121,8 @@ class Simulation:
             created=line.started_at,
             answer=answer,
             input_tokens=line.input_tokens,
+            vectors=vectors,
+            base64_vectors=call.base64_vectors,
             cached_tokens=cached,
             cache_write_tokens=written,
             report_usage=call.report_usage and not behaviour.no_usage,

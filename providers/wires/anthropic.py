@@ -39,6 +39,7 @@ class AnthropicWire:
     """
 
     headers: Mapping[str, str] = {"anthropic-version": "2023-06-01"}
+    embeddings = None
 
     def __init__(self, entry: ProviderEntry, *, limits: ReplyLimits) -> None:
         self._limits = limits

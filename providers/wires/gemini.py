@@ -19,6 +19,7 @@ from millrace.providers.wires.content import (
     drop_unset,
     image_of,
 )
+from millrace.providers.wires.gemini_embeddings import GeminiEmbeddings
 from millrace.providers.wires.gemini_reply import GeminiReply
 from millrace.providers.wires.turns import Turn, pair_tool_results
 from millrace.providers.wires.wire import EncodedRequest, ReplyLimits
@@ -44,6 +45,7 @@ class GeminiWire:
         versioned = _VERSION.search(urlsplit(str(entry.base_url)).path)
         self._prefix = "" if versioned else "/v1beta"
         self.check_path = f"{self._prefix}/models"
+        self.embeddings = GeminiEmbeddings(prefix=self._prefix)
 
     def authorization(self, key: str) -> tuple[str, str]:
         """The wire's own header; never the URL, which ends up in logs."""

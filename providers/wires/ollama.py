@@ -12,6 +12,7 @@ from millrace.providers.entry import ProviderEntry
 from millrace.providers.protocol import ModelRequest
 from millrace.providers.tokens import estimate_messages
 from millrace.providers.wires.content import InlineImage, arguments_of, drop_unset, image_of
+from millrace.providers.wires.ollama_embeddings import OllamaEmbeddings
 from millrace.providers.wires.ollama_reply import OllamaReply
 from millrace.providers.wires.turns import Turn, pair_tool_results
 from millrace.providers.wires.wire import EncodedRequest, ReplyLimits
@@ -34,6 +35,10 @@ class OllamaWire:
     def __init__(self, entry: ProviderEntry, *, limits: ReplyLimits) -> None:
         self._limits = limits
         self._windows = {name: model.context_window for name, model in entry.models.items()}
+        self._keep_alive = entry.keep_alive_seconds
+        self.embeddings = OllamaEmbeddings(
+            window=self._windows.get, keep_alive_seconds=entry.keep_alive_seconds
+        )
 
     def authorization(self, key: str) -> tuple[str, str]:
         """A bearer token, as ollama.com and proxies in front of a server take it."""
@@ -68,6 +73,8 @@ class OllamaWire:
         )
         if options:
             body["options"] = options
+        if self._keep_alive is not None:
+            body["keep_alive"] = self._keep_alive
         if output.format == "json":
             body["format"] = "json" if output.json_schema is None else output.json_schema
         if request.tools and parameters.tool_choice != "none":

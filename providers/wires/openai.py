@@ -18,6 +18,7 @@ from millrace.providers.wires.content import (
     image_of,
     json_instruction,
 )
+from millrace.providers.wires.openai_embeddings import OpenAiEmbeddings
 from millrace.providers.wires.openai_reply import OpenAiReply
 from millrace.providers.wires.turns import Turn, pair_tool_results
 from millrace.providers.wires.wire import EncodedRequest, ReplyLimits
@@ -34,6 +35,7 @@ class OpenAiWire:
 
     def __init__(self, entry: ProviderEntry, *, limits: ReplyLimits) -> None:
         self._limits = limits
+        self.embeddings = OpenAiEmbeddings()
         # OpenAI's reasoning models refuse `max_tokens`; most compatible servers know only that.
         host = urlsplit(str(entry.base_url)).hostname or ""
         first_party = host == "api.openai.com" or host.endswith(".azure.com")

@@ -5,7 +5,7 @@ finish reason.
 """
 
 from collections.abc import Iterator
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 import orjson
@@ -13,7 +13,7 @@ import orjson
 from millrace.providers.failures import from_document
 from millrace.providers.protocol import ProviderEvent, ReasoningDelta, TextDelta, UsageSoFar
 from millrace.providers.wires.frames import EventFrames
-from millrace.providers.wires.openai_usage import openai_cost, openai_usage
+from millrace.providers.wires.openai_usage import openai_cost, openai_usage, proxied_cost
 from millrace.providers.wires.wire import Reply, ReplyLimits
 from millrace.schemas.errors import ProviderUnavailableError, ReplyInvalidError
 from millrace.schemas.vocabulary import FinishReason
@@ -159,14 +159,7 @@ class OpenAiReply(Reply):
 
     def _reported_cost(self) -> Decimal | None:
         cost = openai_cost(self._raw_usage) if self._raw_usage else None
-        if cost is not None or self._proxy_cost is None:
-            return cost
-        try:
-            proxied = Decimal(self._proxy_cost)
-        except InvalidOperation:
-            return None
-        # LiteLLM says 0 for a model whose price it does not know.
-        return proxied if proxied.is_finite() and proxied > 0 else None
+        return proxied_cost(self._proxy_cost) if cost is None else cost
 
 
 def _is_bare_error(document: dict[str, Any]) -> bool:

@@ -1,7 +1,7 @@
 """Token counts and costs in the openai wire, by the habits of the vendors that speak it."""
 
 import math
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from millrace.providers.wires.wire import count
@@ -69,6 +69,15 @@ def openai_cost(raw: dict[str, Any]) -> Decimal | None:
         return charged
     ticks = count(raw.get("cost_in_usd_ticks"))
     return None if ticks is None else ticks * _USD_PER_XAI_TICK
+
+
+def proxied_cost(header: str | None) -> Decimal | None:
+    """What LiteLLM's proxy says in its header; None for the 0 of a model it has no price for."""
+    try:
+        cost = None if header is None else Decimal(header)
+    except InvalidOperation:
+        return None
+    return cost if cost is not None and cost.is_finite() and cost > 0 else None
 
 
 def dollars(value: Any) -> Decimal | None:

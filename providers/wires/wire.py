@@ -2,14 +2,20 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, ClassVar, Protocol
 
-import orjson
-
 from millrace.providers.failures import truncated
 from millrace.providers.protocol import Completion, ModelRequest, ProviderEvent
+from millrace.providers.wires.documents import (
+    MISSHAPEN,
+    EncodedRequest,
+    ReplyLimits,
+    count,
+    misshapen,
+    parse,
+)
+from millrace.providers.wires.embeddings import EmbeddingWire
 from millrace.providers.wires.frames import Frames
 from millrace.providers.wires.lines import too_long
 from millrace.providers.wires.tool_calls import ToolCallPieces
@@ -17,27 +23,7 @@ from millrace.schemas.errors import ReplyInvalidError
 from millrace.schemas.usage import Usage
 from millrace.schemas.vocabulary import FinishReason
 
-# Vendor JSON is read as plain dicts, for speed; a shape that the wire does not have shows as one
-# of these, whichever field it is.
-_MISSHAPEN = (KeyError, TypeError, AttributeError, ValueError)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplyLimits:
-    """How much of a reply is held in memory before it counts as broken."""
-
-    max_frame_bytes: int = 16 * 2**20
-    """One line or event of a stream, or a whole plain reply."""
-    max_reply_bytes: int = 64 * 2**20
-    """All bytes of one reply."""
-
-
-@dataclass(frozen=True, slots=True)
-class EncodedRequest:
-    """A request in the wire's dialect: the path below the base URL and the JSON body."""
-
-    path: str
-    body: bytes
+__all__ = ["EncodedRequest", "Reply", "ReplyLimits", "Wire", "count"]
 
 
 class Reply(ABC):
@@ -59,6 +45,7 @@ class Reply(ABC):
         "_tools",
         "_usage",
         "ended",
+        "key_alias",
     )
 
     def __init__(self, *, frames: Frames, limits: ReplyLimits) -> None:
@@ -76,6 +63,8 @@ class Reply(ABC):
         """Whether the reply may count as whole when the body ends here."""
         self.ended = False
         """True once the wire's own end mark came: nothing after it matters."""
+        self.key_alias: str | None = None
+        """Whose key the completion will name."""
 
     def feed(self, piece: bytes) -> Iterator[ProviderEvent]:
         """Give the events that this piece of the body completes.
@@ -92,11 +81,11 @@ class Reply(ABC):
             if self.end_mark is not None and payload.startswith(self.end_mark):
                 self.ended = True
                 return
-            document = _parse(payload)
+            document = parse(payload)
             try:
                 yield from self._read(document)
-            except _MISSHAPEN as error:
-                raise _not_of_this_wire(error) from error
+            except MISSHAPEN as error:
+                raise misshapen(error) from error
 
     def close(self) -> Iterator[ProviderEvent]:
         """Give what the end of the body completes, and last the completion.
@@ -117,13 +106,13 @@ class Reply(ABC):
                 self.ended = True
                 return
             try:
-                document = _parse(payload)
+                document = parse(payload)
             except ReplyInvalidError as error:
                 raise truncated() from error
             try:
                 yield from self._read(document)
-            except _MISSHAPEN as error:
-                raise _not_of_this_wire(error) from error
+            except MISSHAPEN as error:
+                raise misshapen(error) from error
 
     @abstractmethod
     def _read(self, document: Any) -> Iterator[ProviderEvent]:
@@ -150,6 +139,7 @@ class Reply(ABC):
             model=self._model,
             response_id=self._response_id,
             load_ms=self._load_ms(),
+            key_alias=self.key_alias,
         )
 
 
@@ -160,6 +150,11 @@ class Wire(Protocol):
     """What to GET, below the base URL, to see that the server is there and takes the key."""
     headers: Mapping[str, str]
     """What every request carries besides the key."""
+
+    @property
+    def embeddings(self) -> EmbeddingWire | None:
+        """The same for embeddings; None where the wire has none."""
+        ...
 
     def authorization(self, key: str) -> tuple[str, str]:
         """The header that carries the key."""
@@ -176,27 +171,3 @@ class Wire(Protocol):
     def reply(self, request: ModelRequest, headers: Mapping[str, str]) -> Reply:
         """A reader for the reply to this request; `headers` are the reply's."""
         ...
-
-
-def count(value: Any) -> int | None:
-    """A token count as JSON has it, or None where it is not one."""
-    if type(value) is int:
-        return value if value >= 0 else None
-    if isinstance(value, float) and value >= 0 and value.is_integer():
-        return int(value)
-    return None
-
-
-def _not_of_this_wire(error: Exception) -> ReplyInvalidError:
-    return ReplyInvalidError(
-        f"the reply does not have the shape of its wire API ({type(error).__name__})"
-    )
-
-
-def _parse(payload: bytes) -> Any:
-    try:
-        return orjson.loads(payload)
-    except orjson.JSONDecodeError as error:
-        raise ReplyInvalidError(
-            f"a piece of the reply ({len(payload)} bytes) is not JSON in UTF-8"
-        ) from error

@@ -55,13 +55,14 @@ class Exchange:
 
 
 class ScriptedServer:
-    """Answers every request with the same reply."""
+    """Answers every request with the same reply, but for paths that have one of their own."""
 
     def __init__(self) -> None:
         self.requests: list[httpx.Request] = []
         self.status = 200
         self.headers: Mapping[str, str] = {}
         self.reply: Sequence[bytes | Exception] = ()
+        self.replies: dict[str, Sequence[bytes | Exception]] = {}
 
     def provider(
         self,
@@ -114,7 +115,8 @@ class ScriptedServer:
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
-        return httpx.Response(self.status, headers=self.headers, stream=_Pieces(self.reply))
+        reply = self.replies.get(request.url.path, self.reply)
+        return httpx.Response(self.status, headers=self.headers, stream=_Pieces(reply))
 
 
 def hello(*messages: Message, **settings: Any) -> ModelRequest:

@@ -23,23 +23,19 @@ _REPLY = (
 
 
 async def test_keys_take_turns(server: Any) -> None:
-    """Each call carries the next one; a caller that draws a key itself knows which."""
+    """Each call carries the next one, and its completion says which."""
     server.reply = (_REPLY,)
     environ = {"A": "sk-a", "B": "sk-b"}
     provider = server.provider("openai", api_key_env=("A", "B"), environ=environ)
 
-    for _ in range(3):
-        [_ async for _ in provider.ask(_REQUEST)]
-    drawn = provider.keys.next()
-    [_ async for _ in provider.ask(_REQUEST, key=drawn)]
+    replies = [[event async for event in provider.ask(_REQUEST)] for _ in range(3)]
 
     assert [request.headers["authorization"] for request in server.requests] == [
         "Bearer sk-a",
         "Bearer sk-b",
         "Bearer sk-a",
-        "Bearer sk-b",
     ]
-    assert drawn.alias == "B"
+    assert [events[-1].key_alias for events in replies] == ["A", "B", "A"]
 
 
 async def test_a_missing_key_is_a_setting_to_fix(server: Any) -> None:

@@ -1,0 +1,126 @@
+"""A thousand calls of a second each in flight on one partition.
+
+Little's law allows `in flight / seconds a call` calls a second. The caller role alone works off
+calls that lie on one partition, in one process pinned to the first core; printed is the share of
+the allowed rate that it reaches, and whether each stream's chunks are whole and in order. On a
+machine that others use no program reaches it, so a bare aiohttp loop that makes the same calls in
+the same run, with no Kafka at all, stands beside it.
+"""
+
+import argparse
+import asyncio
+import os
+import time
+from collections import defaultdict
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from statistics import median
+
+import orjson
+import uvloop
+from aiokafka import AIOKafkaProducer
+from brokers import broker_for
+from children import Child, python, split_cores
+from load import Load, direct_first_tokens
+
+from millrace.schemas.call import Call, Candidate, Job, MemberPlan, Plan
+from millrace.schemas.message import Message
+
+SHARE_GOAL = 0.9
+DEADLINE = timedelta(minutes=10)
+
+
+def call(number: int, prompt: str) -> Call:
+    """What the router would have made of a request."""
+    now = datetime.now(UTC)
+    target = Candidate(provider="bench", model="gpt-4.1-mini", hardware="cloud")
+    return Call(
+        job=Job(
+            request_id=f"call-{number:06}",
+            task="general",
+            messages=(Message(role="user", content=prompt),),
+            stream=True,
+            accepted_at=now,
+            deadline=now + DEADLINE,
+        ),
+        plan=Plan(strategy="auto", members=(MemberPlan(candidates=(target,)),)),
+    )
+
+
+async def disordered(load: Load, chunks: str) -> tuple[int, int]:
+    """How many streams there are, and how many are not 0, 1, 2, … with one end, in order."""
+    streams: dict[str, list[tuple[int, str | None]]] = defaultdict(list)
+    async for value in load.read(chunks):
+        chunk = orjson.loads(value)
+        streams[chunk["request_id"]].append((chunk["sequence"], chunk["end"]))
+    wrong = 0
+    for pieces in streams.values():
+        last = len(pieces) - 1
+        right = [(number, "stop" if number == last else None) for number in range(last + 1)]
+        wrong += pieces != right
+    return len(streams), wrong
+
+
+def bare_rate(upstream: str, count: int, given: argparse.Namespace, cores: set[int]) -> float:
+    """Calls a second of a bare aiohttp loop."""
+    options = ["--client", "aiohttp", "--upstream", upstream, "--streams", str(count)]
+    options += ["--at-once", str(given.in_flight), "--latency-ms", str(given.latency_ms)]
+    options += ["--tokens", str(given.tokens)]
+    with Child(python("http_streams.py", *options), cores=cores) as child:
+        return count / float(child.said["took"])
+
+
+async def run(given: argparse.Namespace) -> None:
+    own, others = split_cores()
+    os.sched_setaffinity(0, others)
+    count = given.in_flight * given.waves
+    prompt = f"Say it. [[sim:latency={given.latency_ms} tokens={given.tokens}]]"
+    with ExitStack() as stack:
+        broker = stack.enter_context(broker_for(given.bootstrap, cores=others))
+        upstream = stack.enter_context(Child(python("upstream.py"), cores=others)).said["url"]
+        name = f"flight{os.getpid()}"
+        bare = bare_rate(upstream, count, given, own)
+        command = ["--name", name, "--bootstrap", broker.bootstrap_servers]
+        command += ["--upstream", upstream, "--roles", "caller", "--partitions", "1"]
+        command += ["--in-flight", str(given.in_flight)]
+        worker = stack.enter_context(Child(python("worker_millrace.py", *command), cores=own))
+        topics = worker.said
+        print(f"Broker: {broker.name}; {count} calls, {given.in_flight} in flight.")
+        values = [call(number, prompt).encode() for number in range(count)]
+        async with (
+            Load(broker.bootstrap_servers, tokens=given.tokens) as load,
+            AIOKafkaProducer(bootstrap_servers=broker.bootstrap_servers) as producer,
+        ):
+            lone = await direct_first_tokens(upstream, prompt, count=5, per_second=5)
+            cpu = worker.cpu_seconds()
+            start = time.perf_counter()
+            for number, value in enumerate(values):
+                await producer.send(topics["calls"], value, key=b"%06d" % number)
+            async with asyncio.timeout(20 + 5 * given.waves):
+                await load.wait_until_written(topics["outcomes"], count)
+            took = time.perf_counter() - start
+            cpu = worker.cpu_seconds() - cpu
+            found, wrong = await disordered(load, topics["chunks"])
+        allowed = given.in_flight / median(lone)
+        share = count / took / allowed
+        print(
+            f"A call takes {median(lone):.3f} s, so that {allowed:.0f} a second are allowed; "
+            f"{count / took:.0f} were made, with {cpu / count * 1e3:.2f} ms of CPU each."
+        )
+        print(
+            f"A bare aiohttp loop made {bare:.0f} a second, {bare / allowed:.2f} of what is"
+            f" allowed; the caller reached {count / took / bare:.2f} of that."
+        )
+        print(f"{found} streams of {count}; not whole or out of order: {wrong}")
+        met = share >= SHARE_GOAL and found == count and not wrong
+        print(f"{'met   ' if met else 'MISSED'} share: {share:.2f}, goal at least {SHARE_GOAL}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--bootstrap", help="use this broker; otherwise one is started")
+    parser.add_argument("--in-flight", type=int, default=1000)
+    parser.add_argument("--waves", type=int, default=10, help="calls for each place")
+    parser.add_argument("--latency-ms", type=int, default=1000, help="until the first token")
+    parser.add_argument("--tokens", type=int, default=20, help="of an answer")
+    uvloop.run(run(parser.parse_args()))

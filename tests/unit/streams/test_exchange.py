@@ -1,0 +1,407 @@
+"""One call, from its record to everything that is said about it."""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from itertools import count
+
+import pytest
+from pipeline_doubles import RecordingPublisher, ScriptedProvider, Step, never, until
+from pipeline_records import EPOCH, at, make_call, make_job, make_plan
+
+from millrace.providers.protocol import (
+    Completion,
+    ReasoningDelta,
+    TextDelta,
+    ToolArgumentsDelta,
+    UsageSoFar,
+)
+from millrace.schemas.call import Call
+from millrace.schemas.cancellation import Cancellation
+from millrace.schemas.errors import (
+    BrokerError,
+    ErrorCode,
+    ProviderError,
+    ProviderUnavailableError,
+    RateLimitedError,
+    ReplyInvalidError,
+    RequestRefusedError,
+)
+from millrace.schemas.ledger import UsageEvent
+from millrace.schemas.usage import Usage
+from millrace.schemas.vocabulary import CostSource
+from millrace.streams.cancellations import Cancellations
+from millrace.streams.exchange import Exchange, ExchangeTopics
+
+REPORTED = Usage(input_tokens=12, output_tokens=3)
+ANSWER = (TextDelta("Be"), TextDelta("cause"))
+WHOLE = Completion(text="Because", finish_reason="stop", usage=REPORTED)
+
+
+class WordCount:
+    """A token for each word of a text, 100 for a prompt."""
+
+    def request(self, call: Call) -> int:
+        return 100 * len(call.job.messages)
+
+    def text(self, text: str) -> int:
+        return len(text.split())
+
+
+def price(model: str, usage: Usage, reported: Decimal | None) -> tuple[Decimal | None, CostSource]:
+    """What the provider says, else a cent a token."""
+    if reported is not None:
+        return reported, "provider"
+    return Decimal(usage.input_tokens + usage.output_tokens) / 100, "price_table"
+
+
+@dataclass
+class Bench:
+    """An exchange with a scripted provider, at one second past the request's acceptance."""
+
+    provider: ScriptedProvider
+    publisher: RecordingPublisher = field(default_factory=RecordingPublisher)
+    now: datetime = field(default_factory=lambda: at(1))
+    spent: list[UsageEvent] = field(default_factory=list)
+    ids: Iterator[int] = field(default_factory=lambda: count(1))
+
+    def __post_init__(self) -> None:
+        self.cancellations = Cancellations(window=timedelta(hours=1), clock=lambda: self.now)
+
+    def exchange(self) -> Exchange:
+        return Exchange(
+            provider=self.provider,
+            price=price,
+            count_tokens=WordCount(),
+            publisher=self.publisher,  # type: ignore[arg-type]
+            topics=ExchangeTopics(chunks="chunks", outcomes="outcomes", usage="usage"),
+            cancellations=self.cancellations,
+            flush_seconds=3600.0,
+            clock=lambda: self.now,
+            new_id=lambda: f"i{next(self.ids)}",
+            on_spent=self.spent.append,
+        )
+
+
+def bench(*steps: Step) -> Bench:
+    """A bench whose provider takes these steps."""
+    return Bench(ScriptedProvider(steps))
+
+
+def streamed(**fields: object) -> Call:
+    """A call of a streamed request."""
+    return make_call(make_job(stream=True, **fields))
+
+
+async def test_a_whole_answer_is_chunked_booked_and_told() -> None:
+    """The ledger's reservation comes before everything else."""
+    at_bench = bench(*ANSWER, WHOLE)
+    await at_bench.exchange().run(streamed(team="payments"))
+
+    written = at_bench.publisher
+    outcome = written.outcomes[0]
+    assert (outcome.status, outcome.text, outcome.usage) == ("completed", "Because", REPORTED)
+    assert (outcome.cost_usd, outcome.finish_reason, outcome.error) == (
+        Decimal("0.15"),
+        "stop",
+        None,
+    )
+    assert [each.end for each in written.chunks] == [None, "stop"]
+    assert written.written[0].record == written.ledger[0]
+    assert [each.event for each in written.ledger] == ["reserved", "spent"]
+    assert {each.row_id for each in written.ledger} == {"r1/0/1/i1"}
+    assert written.ledger[0].usage == Usage(input_tokens=100, source="estimated")
+    assert written.ledger[1].usage == REPORTED
+    assert {each.key for each in written.written if each.topic == "usage"} == {b"payments"}
+    assert at_bench.spent == [written.ledger[1]]
+
+
+async def test_the_provider_hears_of_the_call_only_after_the_reservation_is_safe() -> None:
+    """Until the broker has acknowledged it, nothing is asked."""
+    at_bench = bench(WHOLE)
+    at_bench.publisher.hold = True
+    run = asyncio.create_task(at_bench.exchange().run(make_call()))
+    await until(lambda: bool(at_bench.publisher.ledger))
+    assert at_bench.provider.asked == []
+
+    at_bench.publisher.acknowledge()
+    await until(lambda: bool(at_bench.publisher.outcomes))
+
+    assert len(at_bench.provider.asked) == 1
+    assert not run.done()
+    at_bench.publisher.acknowledge()
+    await run
+
+
+async def test_run_returns_only_when_every_record_is_acknowledged() -> None:
+    """The call's offset may be committed then, and no sooner."""
+    at_bench = bench()
+
+    async def hold() -> None:
+        at_bench.publisher.hold = True
+
+    at_bench.provider.steps = (hold, *ANSWER, WHOLE)
+    run = asyncio.create_task(at_bench.exchange().run(streamed()))
+    await until(lambda: bool(at_bench.publisher.outcomes))
+    held = [each for each in at_bench.publisher.pending if not each.done()]
+    assert held
+    for delivery in held[:-1]:
+        delivery.set_result(None)
+    await asyncio.sleep(0)
+    assert not run.done()
+
+    held[-1].set_result(None)
+    await run
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "retryable"),
+    [
+        (ProviderUnavailableError("down"), "provider_unavailable", True),
+        (ProviderUnavailableError("cut", code="stream_truncated"), "stream_truncated", True),
+        (ProviderUnavailableError("slow", code="provider_timeout"), "provider_timeout", True),
+        (RateLimitedError("wait", retry_after=3), "rate_limited", True),
+        (RequestRefusedError("no"), "request_refused", False),
+        (RequestRefusedError("key", code="authentication_failed"), "authentication_failed", False),
+        (ReplyInvalidError("odd"), "reply_invalid", True),
+    ],
+)
+async def test_a_provider_s_failure_ends_the_attempt(
+    error: ProviderError, code: ErrorCode, retryable: bool
+) -> None:
+    """The error travels in the outcome and its code in the ledger; the stream says `error`."""
+    at_bench = bench(TextDelta("two words"), error)
+    await at_bench.exchange().run(streamed())
+
+    written = at_bench.publisher
+    outcome = written.outcomes[0]
+    assert outcome.status == "failed"
+    assert outcome.error is not None
+    assert (outcome.error.code, outcome.error.retryable) == (code, retryable)
+    assert written.ledger[1].error_code == code
+    assert written.chunks[-1].end == "error"
+    assert written.ledger[1].usage == Usage(input_tokens=100, output_tokens=2, source="estimated")
+
+
+async def test_the_stream_says_restarted_where_another_candidate_follows() -> None:
+    """A reader knows that what came is void."""
+    at_bench = bench(TextDelta("x"), ProviderUnavailableError("down"))
+    await at_bench.exchange().run(make_call(make_job(stream=True), make_plan(2)))
+
+    assert at_bench.publisher.chunks[-1].end == "restarted"
+
+
+@pytest.mark.parametrize(
+    ("error", "spent"),
+    [
+        (RateLimitedError("wait"), 0),
+        (ProviderUnavailableError("refused"), 0),
+        (RequestRefusedError("no"), 0),
+        (ProviderUnavailableError("slow", code="provider_timeout"), 100),
+        (ProviderUnavailableError("cut", code="stream_truncated"), 100),
+        (ReplyInvalidError("odd"), 100),
+    ],
+)
+async def test_only_failures_that_cost_nothing_are_booked_as_nothing(
+    error: ProviderError, spent: int
+) -> None:
+    """A call that may have been worked on is booked with its prompt."""
+    at_bench = bench(error)
+    await at_bench.exchange().run(make_call())
+
+    assert at_bench.publisher.ledger[1].usage.input_tokens == spent
+
+
+async def test_a_deadline_breaks_the_call_off() -> None:
+    """What came is booked as an estimate, and the provider's stream is closed."""
+    at_bench = bench(TextDelta("one two three"), never)
+    at_bench.now = at(59.99)
+    await at_bench.exchange().run(streamed())
+
+    outcome = at_bench.publisher.outcomes[0]
+    assert outcome.status == "expired"
+    assert outcome.error is not None
+    assert outcome.error.code == "deadline_exceeded"
+    assert at_bench.provider.closed == 1
+    assert outcome.usage == Usage(input_tokens=100, output_tokens=3, source="estimated")
+    assert at_bench.publisher.chunks[-1].end == "error"
+
+
+async def test_a_call_past_its_deadline_is_not_made() -> None:
+    """Nothing is asked and nothing is booked."""
+    at_bench = bench(WHOLE)
+    at_bench.now = at(60)
+    await at_bench.exchange().run(streamed())
+
+    outcome = at_bench.publisher.outcomes[0]
+    assert (outcome.status, outcome.usage, at_bench.provider.asked) == ("expired", None, [])
+    assert at_bench.publisher.ledger == []
+    assert [(each.sequence, each.end) for each in at_bench.publisher.chunks] == [(0, "error")]
+
+
+async def test_a_cancelled_call_is_not_made() -> None:
+    """It was cancelled before it came."""
+    at_bench = bench(WHOLE)
+    at_bench.cancellations.add(Cancellation(request_id="r1"))
+    await at_bench.exchange().run(streamed())
+
+    assert at_bench.publisher.outcomes[0].status == "cancelled"
+    assert (at_bench.provider.asked, at_bench.publisher.ledger) == ([], [])
+    assert at_bench.publisher.chunks[0].end == "cancelled"
+
+
+async def test_a_cancellation_breaks_the_call_off() -> None:
+    """Mid-stream, with what came booked."""
+    at_bench = bench(TextDelta("one two"), never)
+    run = asyncio.create_task(at_bench.exchange().run(streamed()))
+    await until(lambda: bool(at_bench.publisher.chunks))
+
+    at_bench.cancellations.add(Cancellation(request_id="r1"))
+    await run
+
+    outcome = at_bench.publisher.outcomes[0]
+    assert (outcome.status, outcome.text) == ("cancelled", "one two")
+    assert at_bench.publisher.chunks[-1].end == "cancelled"
+    assert at_bench.publisher.ledger[1].usage.output_tokens == 2
+    assert at_bench.provider.closed == 1
+
+
+async def test_a_second_cancellation_while_the_call_winds_down_does_no_harm() -> None:
+    """Clients cancel twice."""
+    at_bench = bench(TextDelta("x"), never)
+    closing = asyncio.Event()
+    at_bench.provider.on_close = closing.wait  # type: ignore[assignment]
+    run = asyncio.create_task(at_bench.exchange().run(streamed()))
+    await until(lambda: bool(at_bench.publisher.chunks))
+    at_bench.cancellations.add(Cancellation(request_id="r1"))
+    await until(lambda: at_bench.provider.closed == 1)
+
+    at_bench.cancellations.add(Cancellation(request_id="r1"))
+    closing.set()
+    await run
+
+    assert [each.status for each in at_bench.publisher.outcomes] == ["cancelled"]
+
+
+async def test_an_interrupted_call_is_booked_and_left_for_the_next_process() -> None:
+    """Shutdown: no outcome, an estimate in the ledger, and the stream says that it restarts."""
+    at_bench = bench(TextDelta("one two"), never)
+    run = asyncio.create_task(at_bench.exchange().run(streamed()))
+    await until(lambda: bool(at_bench.publisher.chunks))
+
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+
+    written = at_bench.publisher
+    assert written.outcomes == []
+    assert written.chunks[-1].end == "restarted"
+    assert [(each.event, each.error_code) for each in written.ledger] == [
+        ("reserved", None),
+        ("spent", "interrupted"),
+    ]
+    assert written.ledger[1].usage == Usage(input_tokens=100, output_tokens=2, source="estimated")
+
+
+async def test_a_fault_of_ours_ends_the_attempt_and_no_more() -> None:
+    """The message names the class of the fault, never its text."""
+    at_bench = bench(TextDelta("x"), ValueError("secret prompt"))
+    await at_bench.exchange().run(make_call())
+
+    error = at_bench.publisher.outcomes[0].error
+    assert error is not None
+    assert error.code == "internal_error"
+    assert "ValueError" in error.message
+    assert "secret" not in error.message
+
+
+async def test_an_adapter_that_ends_without_a_completion_has_failed() -> None:
+    """A truncated stream is never a short success."""
+    at_bench = bench(*ANSWER)
+    await at_bench.exchange().run(make_call())
+
+    outcome = at_bench.publisher.outcomes[0]
+    assert outcome.status == "failed"
+    assert outcome.error is not None
+    assert (outcome.error.code, outcome.error.retryable) == ("reply_invalid", True)
+
+
+async def test_usage_that_was_not_reported_is_estimated_and_marked() -> None:
+    """Reasoning and tool arguments count as output."""
+    at_bench = bench(
+        ReasoningDelta("let me think"),
+        TextDelta("one two"),
+        ToolArgumentsDelta(index=0, name="f", arguments=" {} {}"),
+        Completion(text="one two", finish_reason="stop", usage=None),
+    )
+    await at_bench.exchange().run(make_call())
+
+    assert at_bench.publisher.outcomes[0].usage == Usage(
+        input_tokens=100, output_tokens=7, reasoning_tokens=3, source="estimated"
+    )
+
+
+async def test_what_the_provider_counted_before_the_break_is_kept() -> None:
+    """Its own input count beats our estimate."""
+    at_bench = bench(
+        UsageSoFar(Usage(input_tokens=42, cached_tokens=40, output_tokens=1)),
+        TextDelta("one two three"),
+        ProviderUnavailableError("cut", code="stream_truncated"),
+    )
+    await at_bench.exchange().run(make_call())
+
+    assert at_bench.publisher.ledger[1].usage == Usage(
+        input_tokens=42, cached_tokens=40, output_tokens=3, source="estimated"
+    )
+
+
+async def test_a_cost_that_the_provider_reports_wins() -> None:
+    """And says so."""
+    at_bench = bench(
+        Completion(text="x", usage=REPORTED, reported_cost_usd=Decimal("0.5")),
+    )
+    await at_bench.exchange().run(make_call())
+
+    event = at_bench.publisher.ledger[1]
+    assert (event.cost_usd, event.cost_source) == (Decimal("0.5"), "provider")
+
+
+async def test_a_broker_that_refuses_leaves_the_call_undone() -> None:
+    """Nobody is asked when the reservation cannot be written."""
+    at_bench = bench(WHOLE)
+    at_bench.publisher.failure = BrokerError("no")
+
+    with pytest.raises(BrokerError):
+        await at_bench.exchange().run(make_call())
+    assert at_bench.provider.asked == []
+
+
+async def test_a_broker_that_refuses_mid_stream_is_no_provider_s_failure() -> None:
+    """The call stays undone and breaks its HTTP exchange off."""
+    at_bench = bench(TextDelta("x"), never)
+    waiting = asyncio.Event()
+
+    async def refuse() -> None:
+        at_bench.publisher.failure = BrokerError("no")
+        waiting.set()
+
+    at_bench.provider.steps = (refuse, TextDelta("x"), never)
+
+    with pytest.raises(BrokerError):
+        await at_bench.exchange().run(streamed())
+    assert (at_bench.provider.closed, at_bench.publisher.outcomes) == (1, [])
+
+
+async def test_times_count_from_the_request_s_acceptance() -> None:
+    """Milliseconds; the end is the clock's."""
+    at_bench = bench(*ANSWER, WHOLE)
+    await at_bench.exchange().run(make_call())
+
+    outcome = at_bench.publisher.outcomes[0]
+    assert outcome.timing.queued_ms == 1000.0
+    assert outcome.timing.time_to_first_token_ms is not None
+    assert outcome.timing.total_ms is not None
+    assert outcome.timing.time_to_first_token_ms <= outcome.timing.total_ms
+    assert outcome.finished_at == EPOCH.astimezone(UTC) + timedelta(seconds=1)
