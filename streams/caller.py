@@ -24,6 +24,7 @@ from millrace.streams.kafka_settings import KafkaSettings
 from millrace.streams.offsets import OffsetTracker, Partition
 from millrace.streams.publisher import translate
 from millrace.streams.raw_records import raw_record
+from millrace.streams.read_ahead import ReadAhead
 from millrace.streams.settings import CallerSettings
 
 log = structlog.get_logger(__name__)
@@ -39,6 +40,11 @@ LOST_MEMBERSHIP = (
 records again, so nothing is lost by giving up the commit."""
 
 _POLL_MS = 250
+_LEAST_AHEAD = 16
+_MOST_AHEAD = 500
+_BYTES_AHEAD = 32 * 1024 * 1024
+_UNFINISHED = 2
+"""Calls begun and not yet acknowledged in full, as a multiple of those that may be in flight."""
 
 
 class Caller:
@@ -72,6 +78,10 @@ class Caller:
         self._set_aside = set_aside
         self._tracker = OffsetTracker()
         self._owned: set[Partition] = set()
+        self._read_ahead = ReadAhead(
+            records=min(max(in_flight, _LEAST_AHEAD), _MOST_AHEAD), content_bytes=_BYTES_AHEAD
+        )
+        self._calling = 0
         self._tasks: dict[asyncio.Task[None], Partition] = {}
         self._attempts: dict[str, asyncio.Task[None]] = {}
         self._made: OrderedDict[str, None] = OrderedDict()
@@ -95,12 +105,12 @@ class Caller:
 
     @property
     def in_flight(self) -> int:
-        """How many calls are being worked on."""
-        return len(self._tasks)
+        """How many calls are being made."""
+        return self._calling
 
     async def lag(self) -> int:
-        """How many records of the assigned partitions have not been read."""
-        total = 0
+        """How many calls of the assigned partitions have not been begun."""
+        total = len(self._read_ahead)
         for partition in self._consumer.assignment():
             end = self._consumer.highwater(partition)
             if end:
@@ -142,11 +152,11 @@ class Caller:
         while not self._stopping.is_set():
             if self._failure is not None and self._failure.done():
                 self._failure.result()
-            free = self._limit - len(self._tasks)
-            if free <= 0:
-                await self._wait_for_place()
+            room = self._read_ahead.room
+            if room <= 0:
+                await self._wait_for_room()
                 continue
-            await self._take(timeout_ms=_POLL_MS, max_records=free)
+            await self._take(timeout_ms=_POLL_MS, max_records=room)
 
     async def _take(self, *, timeout_ms: int, max_records: int) -> None:
         batches = await self._consumer.getmany(timeout_ms=timeout_ms, max_records=max_records)
@@ -154,13 +164,14 @@ class Caller:
             # What arrives while a partition is being given up is read again by its next owner.
             if Partition(*at) in self._owned:
                 for record in records:
-                    self._begin(raw_record(record))
+                    self._read_ahead.put(raw_record(record))
+        self._begin_waiting()
 
-    async def _wait_for_place(self) -> None:
-        """Pause the partitions until a call ends; the group still hears from us."""
+    async def _wait_for_room(self) -> None:
+        """Pause the partitions until calls have ended; the group still hears from us."""
         consumer = self._consumer
-        self._place_free.clear()
-        while len(self._tasks) >= self._limit and not self._stopping.is_set():
+        while not self._read_ahead.low and not self._stopping.is_set():
+            self._place_free.clear()
             # Asked each time: partitions that a rebalance brings back are not paused any more.
             fresh = consumer.assignment() - consumer.paused()
             if fresh:
@@ -177,6 +188,18 @@ class Caller:
         if paused:
             consumer.resume(*paused)
 
+    def _begin_waiting(self) -> None:
+        """Begin calls as far as there are places for them.
+
+        A call leaves its place when the provider has answered; its records may still be on their
+        way to the broker then, which is bounded apart.
+        """
+        while self._calling < self._limit and len(self._tasks) < _UNFINISHED * self._limit:
+            record = None if self._stopping.is_set() else self._read_ahead.next()
+            if record is None:
+                break
+            self._begin(record)
+
     def _begin(self, source: RawRecord) -> None:
         partition = Partition(source.topic, source.partition)
         try:
@@ -186,12 +209,15 @@ class Caller:
             log.warning("offsets.went_back", partition=partition, offset=source.offset)
             self._tracker.forget(partition)
             self._tracker.start(partition, source.offset)
-        task = asyncio.create_task(self._work_off(source))
+        place = _Place(self)
+        task = asyncio.create_task(self._work_off(source, place))
+        task.add_done_callback(place.leave)
         self._tasks[task] = partition
         task.add_done_callback(self._ended)
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._tasks.pop(task, None)
+        self._begin_waiting()
         self._place_free.set()
         if task.cancelled():
             return
@@ -199,17 +225,17 @@ class Caller:
         if error is not None and self._failure is not None and not self._failure.done():
             self._failure.set_exception(error)
 
-    async def _work_off(self, source: RawRecord) -> None:
+    async def _work_off(self, source: RawRecord, place: "_Place") -> None:
         try:
             call = Call.decode(source.value or b"", source.headers)
         except InvalidEventError as error:
             problem = PipelineError(error.message, code="internal_record_invalid")
             await (await self._set_aside(source, problem))
         else:
-            await self._make_once(call)
+            await self._make_once(call, place)
         self._tracker.finish(Partition(source.topic, source.partition), source.offset)
 
-    async def _make_once(self, call: Call) -> None:
+    async def _make_once(self, call: Call, place: "_Place") -> None:
         attempt = call.attempt_id
         while (running := self._attempts.get(attempt)) is not None:
             # It was read twice, and is under way: this record is done when that one is.
@@ -221,7 +247,7 @@ class Caller:
             raise RuntimeError("calls are made inside tasks")
         self._attempts[attempt] = current
         try:
-            await self._exchange.run(call)
+            await self._exchange.run(call, answered=place.leave)
         finally:
             del self._attempts[attempt]
         self._made[attempt] = None
@@ -263,6 +289,7 @@ class Caller:
 
     async def _give_up(self, partitions: set[Partition]) -> None:
         self._owned -= partitions
+        self._read_ahead.drop(partitions)
         await self._drain(self._settings.drain_seconds, partitions)
         await self._commit()
         for partition in partitions:
@@ -273,6 +300,21 @@ class Caller:
         self.ready.set()
         lost = {task for task, at in self._tasks.items() if at not in partitions}
         await self._break_off(lost)
+
+
+class _Place:
+    """A place for a call in flight; left once, when the answer is there or the task ends."""
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller: Caller | None = caller
+        caller._calling += 1  # noqa: SLF001
+
+    def leave(self, _: object = None) -> None:
+        caller, self._caller = self._caller, None
+        if caller is not None:
+            caller._calling -= 1  # noqa: SLF001
+            caller._begin_waiting()  # noqa: SLF001
+            caller._place_free.set()  # noqa: SLF001
 
 
 class _Rebalance(ConsumerRebalanceListener):  # type: ignore[misc]

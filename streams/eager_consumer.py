@@ -12,11 +12,13 @@ from collections.abc import Callable, Coroutine, Generator, Iterable
 from typing import Any
 
 import faust
-from faust.transport.drivers.aiokafka import Consumer, Transport
+from faust.transport.drivers.aiokafka import Transport
 from mode.services import WaitResults
 
+from millrace.streams.patient_consumer import PatientConsumer
 
-class EagerConsumer(Consumer):  # type: ignore[misc]
+
+class EagerConsumer(PatientConsumer):
     """A consumer whose `wait_first` begins with what usually ends at once."""
 
     async def wait_first(

@@ -124,6 +124,8 @@ class Exchange:
     price: Price
     count_tokens: CountTokens
     publisher: Publisher
+    patient: Publisher
+    """For what nobody waits for."""
     topics: ExchangeTopics
     cancellations: Cancellations
     flush_seconds: float
@@ -131,8 +133,8 @@ class Exchange:
     new_id: NewId
     on_spent: Callable[[UsageEvent], None] = lambda _: None
 
-    async def run(self, call: Call) -> None:
-        """Make the call and say how it ended.
+    async def run(self, call: Call, *, answered: Callable[[], object] = lambda: None) -> None:
+        """Make the call and say how it ended; `answered` is called when the provider is done.
 
         When the task is cancelled (shutdown, or the partition went to another process), the
         broken-off call is booked as an estimate, no outcome is written, and whoever reads the
@@ -148,7 +150,7 @@ class Exchange:
         elif now >= job.deadline:
             await self._end_unstarted(call, "expired", _expired(), now)
         else:
-            await self._invoke(call, now)
+            await self._invoke(call, now, answered)
 
     async def _end_unstarted(
         self, call: Call, status: AttemptStatus, error: ErrorInfo, now: datetime
@@ -166,11 +168,13 @@ class Exchange:
         )
         await self._publish_outcome(outcome, chunks)
 
-    async def _invoke(self, call: Call, started_at: datetime) -> None:
+    async def _invoke(
+        self, call: Call, started_at: datetime, answered: Callable[[], object]
+    ) -> None:
         invocation = self.new_id()
         estimate = Usage(input_tokens=self.count_tokens.request(call), source="estimated")
         reservation = self._reservation(call, invocation, estimate, started_at)
-        await (await self._send_ledger(call, reservation))
+        await (await self._send_ledger(call, reservation, self.publisher))
         begun = _Begun(
             call=call,
             reservation=reservation,
@@ -185,6 +189,7 @@ class Exchange:
             result = self._spent(begun, "cancelled", error)
             await _finish_despite_cancellation(self._book(begun, result))
             raise
+        answered()
         await self._conclude(begun, self._spent(begun, status, error), error)
 
     async def _converse(
@@ -349,7 +354,7 @@ class Exchange:
         """Book a call that was broken off; another process makes it again."""
         event = spent(begun.reservation, result)
         await begun.chunks.close("restarted")
-        ledger = await self._send_ledger(begun.call, event)
+        ledger = await self._send_ledger(begun.call, event, self.patient)
         await asyncio.gather(*begun.chunks.deliveries, ledger)
         self.on_spent(event)
 
@@ -358,14 +363,16 @@ class Exchange:
     ) -> None:
         deliveries = [*chunks.deliveries]
         if event is not None:
-            deliveries.append(await self._send_ledger(outcome.call, event))
+            deliveries.append(await self._send_ledger(outcome.call, event, self.patient))
         deliveries.append(await self._send_outcome(outcome))
         await asyncio.gather(*deliveries)
         if event is not None:
             self.on_spent(event)
 
-    async def _send_ledger(self, call: Call, event: UsageEvent) -> "asyncio.Future[Any]":
-        return await self.publisher.publish(
+    async def _send_ledger(
+        self, call: Call, event: UsageEvent, publisher: Publisher
+    ) -> "asyncio.Future[Any]":
+        return await publisher.publish(
             self.topics.usage, event, key=ledger_key(call), headers=call.job.trace_headers()
         )
 

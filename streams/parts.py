@@ -54,6 +54,8 @@ class Parts:
     settings: Settings
     environ: Mapping[str, str]
     publisher: Publisher
+    patient: Publisher
+    """Gathers larger batches, for what nobody waits for."""
     topics: TopicNames
     set_aside: SetAside
     tally: Tally
@@ -100,6 +102,7 @@ class Parts:
                 price=_price(pricing, entry),
                 count_tokens=_EstimatedTokens(),
                 publisher=self.publisher,
+                patient=self.patient,
                 topics=ExchangeTopics(
                     chunks=self.topics.chunks,
                     outcomes=self.topics.outcomes,
@@ -183,7 +186,7 @@ class Parts:
             topic=topic,
             partitions=await self.publisher.partitions(topic),
             kafka=self.settings.kafka,
-            publisher=self.publisher,
+            table_publisher=self.patient,
             set_aside=self.set_aside,
             on_failure=self.on_failure,
             folder=self.settings.data_folder,

@@ -38,6 +38,7 @@ from millrace.streams.web import Probes, WebServer
 
 log = structlog.get_logger(__name__)
 
+WATCH_SECONDS = 1.0
 WIND_DOWN_SECONDS = 20.0
 """For committing and closing, beyond the time that calls in flight may take."""
 
@@ -72,6 +73,10 @@ class RunningPipeline:
         if self.sink is not None and not self.sink.ready.is_set():
             waiting.append("sink")
         return waiting
+
+    def problems(self) -> list[str]:
+        """What has stopped of itself."""
+        return [problem for app in self.apps if (problem := app.problem) is not None]
 
     async def watch_lag(self) -> None:
         """Keep `lag` up to date until cancelled."""
@@ -171,10 +176,18 @@ class _Process:
         publisher = await stack.enter_async_context(
             Publisher(settings=settings.kafka, on_failure=self._fail)
         )
+        patient = await stack.enter_async_context(
+            Publisher(
+                settings=settings.kafka,
+                linger_ms=settings.kafka.patient_linger_ms,
+                on_failure=self._fail,
+            )
+        )
         parts = Parts(
             settings=settings,
             environ=self._environ,
             publisher=publisher,
+            patient=patient,
             topics=TopicNames(settings.kafka.topic_prefix),
             set_aside=DeadLetters(
                 publisher=publisher,
@@ -195,6 +208,7 @@ class _Process:
             calling = await self._start_callers(stack, parts)
             apps = await self._start_apps(stack, parts)
             watching = self._supervise("lag", running.watch_lag())
+            self._supervise("watch", self._watch_apps())
             await self._wait_until_ready(stop)
             if on_ready is not None and not self._failed.is_set() and not stop.is_set():
                 on_ready(running)
@@ -279,6 +293,12 @@ class _Process:
                     await asyncio.wait((self._sinking,))
         except TimeoutError:
             log.warning("stop.incomplete", after_seconds=limit)
+
+    async def _watch_apps(self) -> None:
+        while not self._failed.is_set():
+            for problem in self._running.problems():
+                self._fail(PipelineError(problem))
+            await asyncio.sleep(WATCH_SECONDS)
 
     def _supervise(self, name: str, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         task = asyncio.create_task(work, name=name)

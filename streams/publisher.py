@@ -44,6 +44,7 @@ class Publisher:
         self,
         *,
         settings: KafkaSettings,
+        linger_ms: int | None = None,
         on_failure: Callable[[PipelineError], None] | None = None,
     ) -> None:
         self._producer = AIOKafkaProducer(
@@ -52,6 +53,7 @@ class Publisher:
                 "max_batch_size": BATCH_BYTES,
                 "partitioner": _Partitioner(),
                 "request_timeout_ms": PRODUCE_TIMEOUT_MS,
+                **({} if linger_ms is None else {"linger_ms": linger_ms}),
             }
         )
         self._on_failure = on_failure

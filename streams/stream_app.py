@@ -60,7 +60,7 @@ class StreamApp:
         topic: str,
         partitions: int,
         kafka: KafkaSettings,
-        publisher: Publisher,
+        table_publisher: Publisher,
         set_aside: SetAside,
         on_failure: Callable[[PipelineError], None],
         folder: Path,
@@ -69,7 +69,7 @@ class StreamApp:
         self.processed = 0
         self.duplicates = 0
         self._positions: dict[int, int] = {}
-        self._publisher = publisher
+        self._table_publisher = table_publisher
         self._set_aside = set_aside
         self._on_failure = on_failure
         self.partitions = partitions
@@ -103,7 +103,9 @@ class StreamApp:
 
     def table(self, name: str) -> StateTable:
         """A table with as many partitions as the topic has."""
-        return StateTable(self.app, name, publisher=self._publisher, partitions=self.partitions)
+        return StateTable(
+            self.app, name, publisher=self._table_publisher, partitions=self.partitions
+        )
 
     def run_processor(
         self, name: str, process: Process, *, on_recovered: Callable[[], None] = lambda: None
@@ -162,6 +164,13 @@ class StreamApp:
         if self._acking is not None:
             self.app.conf.stream_wait_empty = False
             await self.stop()
+
+    @property
+    def problem(self) -> str | None:
+        """Why Faust has stopped of itself, which it tells nobody; None while it works."""
+        if not self.app.crashed:
+            return None
+        return f"the processor of {self.topic} has stopped: {self.app.crash_reason!r}"
 
     def lag(self) -> int:
         """How many records wait on the partitions held, of which at least one was processed."""

@@ -44,7 +44,7 @@ def test_promised_defaults() -> None:
     assert settings.topic_prefix == "llm."
     assert settings.partitions == 6
     assert settings.replication_factor is None
-    assert settings.compression == "lz4"
+    assert settings.compression == "none"
     assert settings.max_request_bytes == 1_048_576
     assert settings.max_record_bytes == 4_194_304
 

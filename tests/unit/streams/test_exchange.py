@@ -76,6 +76,7 @@ class Bench:
             price=price,
             count_tokens=WordCount(),
             publisher=self.publisher,  # type: ignore[arg-type]
+            patient=self.publisher,  # type: ignore[arg-type]
             topics=ExchangeTopics(chunks="chunks", outcomes="outcomes", usage="usage"),
             cancellations=self.cancellations,
             flush_seconds=3600.0,
