@@ -172,6 +172,8 @@ def _code(status: int, vendor: VendorError) -> ErrorCode:  # noqa: PLR0911 - a d
     if (
         status in _UNAUTHORISED
         or vendor.says("API_KEY_INVALID")
+        # How a LiteLLM proxy without a database says that it does not know the key.
+        or vendor.says("no_db_connection")
         or _BAD_KEY.search(vendor.sentence)
     ):
         return "authentication_failed"

@@ -23,6 +23,8 @@ class Spent:
     finished_at: datetime
     finish_reason: FinishReason | None = None
     error_code: ErrorCode | None = None
+    key_alias: str | None = None
+    """The environment variable whose key was used; never the key."""
 
 
 def ledger_key(call: Call) -> str:
@@ -76,6 +78,7 @@ def spent(reservation: UsageEvent, result: Spent) -> UsageEvent:
             "status": result.status,
             "finish_reason": result.finish_reason,
             "error_code": result.error_code,
+            "key_alias": result.key_alias,
             "usage": result.usage,
             "cost_usd": result.cost_usd,
             "cost_source": result.cost_source,

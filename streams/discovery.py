@@ -1,15 +1,21 @@
-"""Asking local servers which models they have, where the config names none."""
+"""The models of local servers: listed where the config names none, pulled where it asks for it."""
 
 import asyncio
 from collections.abc import Mapping
 
 import httpx
 import orjson
+import structlog
 
 from millrace.providers.entry import ModelEntry, ProviderEntry
+from millrace.providers.http_provider import HttpProvider
+from millrace.providers.ollama_models import OllamaModels, PullProgress
+from millrace.providers.registry import build_provider
 from millrace.schemas.errors import ConfigurationError
 from millrace.schemas.vocabulary import LOCAL_HARDWARE, Capability
 from millrace.streams.settings import Settings
+
+log = structlog.get_logger(__name__)
 
 _SECONDS = 5.0
 _ASSUMED: tuple[Capability, ...] = ("json", "json_schema", "tools")
@@ -33,6 +39,54 @@ async def with_listed_models(settings: Settings, environ: Mapping[str, str]) -> 
         for (name, entry), models in zip(bare.items(), found, strict=True)
     }
     return settings.model_copy(update={"providers": {**settings.providers, **filled}})
+
+
+async def pull_missing_models(settings: Settings, environ: Mapping[str, str]) -> None:
+    """Download configured models to the Ollama servers of entries that ask for it.
+
+    Raises:
+        ProviderError: A server cannot be reached, or a model cannot be had.
+    """
+    for name, entry in settings.enabled_providers.items():
+        if not entry.pull_missing:
+            continue
+        urls = [entry.base_url, *(each.url for each in entry.instances)]
+        for url in dict.fromkeys(urls):
+            alone = entry.model_copy(
+                update={"base_url": url, "instances": (), "api_key_env": entry.api_key_env[:1]}
+            )
+            server = build_provider(name, alone, environ=environ)
+            if not isinstance(server, HttpProvider):
+                raise ConfigurationError(f"providers.{name}: pull_missing needs an Ollama server")
+            try:
+                pulled = await OllamaModels(server=server).pull_missing(
+                    entry.models, on_progress=_Progress(name)
+                )
+            finally:
+                await server.aclose()
+            if pulled:
+                log.info("models.pulled", provider=name, models=pulled)
+
+
+class _Progress:
+    """Logs a download at every tenth part of each file."""
+
+    def __init__(self, provider: str) -> None:
+        self._provider = provider
+        self._shown: dict[tuple[str, str | None], int] = {}
+
+    def __call__(self, step: PullProgress) -> None:
+        tenths = 10 * (step.completed_bytes or 0) // (step.total_bytes or 1)
+        file = (step.model, step.digest or step.status)
+        if self._shown.get(file) != tenths:
+            self._shown[file] = tenths
+            log.info(
+                "model.pulling",
+                provider=self._provider,
+                model=step.model,
+                status=step.status,
+                percent=10 * tenths,
+            )
 
 
 async def _listed(

@@ -88,6 +88,8 @@ class _Reply:
     usage: Usage | None = None
     first_token_at: float | None = None
     completion: Completion | None = None
+    key_alias: str | None = None
+    """The key that was used for a call that failed, where the failure tells."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,6 +217,7 @@ class Exchange:
         except TimeoutError:
             return ("cancelled", _cancelled()) if stopped else ("expired", _expired())
         except ProviderError as error:
+            reply.key_alias = error.key_alias
             log.info(
                 "call.failed",
                 request_id=job.request_id,
@@ -309,6 +312,7 @@ class Exchange:
             finished_at=self.clock(),
             finish_reason=completion.finish_reason if completion else None,
             error_code=error.code if error else None,
+            key_alias=completion.key_alias if completion else begun.reply.key_alias,
         )
 
     def _estimated(self, reply: _Reply, error: ErrorInfo | None, estimate: Usage) -> Usage:

@@ -17,7 +17,6 @@ from millrace.providers.entry import ProviderEntry
 from millrace.providers.pricing import Pricing
 from millrace.providers.registry import build_provider
 from millrace.providers.tokens import estimate_messages, estimate_text
-from millrace.providers.transport import build_client
 from millrace.schemas.call import Call
 from millrace.schemas.errors import PipelineError
 from millrace.schemas.ids import uuid7
@@ -92,10 +91,7 @@ class Parts:
         pricing = Pricing(now=utc_now)
         made = []
         for name, entry in self.settings.enabled_providers.items():
-            client = build_client(
-                entry.timeouts, base_url=str(entry.base_url), environ=self.environ
-            )
-            provider = build_provider(name, entry, client=client, environ=self.environ)
+            provider = build_provider(name, entry, environ=self.environ)
             stack.push_async_callback(provider.aclose)
             exchange = Exchange(
                 provider=provider,

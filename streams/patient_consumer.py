@@ -13,8 +13,10 @@ read at this moment is fetched again.
 """
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
+from aiokafka.errors import IllegalStateError
 from faust.transport.drivers.aiokafka import Consumer
 
 
@@ -44,7 +46,7 @@ class PatientConsumer(Consumer):  # type: ignore[misc]
         waiting, self._waiting = self._waiting, set()
         super().resume_partitions(waiting & set(self.assignment()))
 
-    async def _wait_next_records(self, timeout: float) -> tuple[Any, Any]:
+    async def _wait_next_records(self, timeout: float) -> tuple[Any, Any]:  # noqa: ASYNC109 (Faust's signature)
         records, active = await super()._wait_next_records(timeout)
         if records and active is not None:
             unread = {
@@ -57,5 +59,7 @@ class PatientConsumer(Consumer):  # type: ignore[misc]
             held = self.assignment()
             back = {each: offset for each, offset in unread.items() if each in held}
             if back:
-                await self.seek_wait(back)
+                # In a rebalance that comes this moment their positions are found anew anyway.
+                with suppress(IllegalStateError):
+                    await self.seek_wait(back)
         return records, active

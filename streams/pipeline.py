@@ -18,7 +18,7 @@ from millrace.sinks.query import ClickHouseReader
 from millrace.streams.caller import Caller
 from millrace.streams.cancellations import Cancellations
 from millrace.streams.dead_letters import DeadLetters
-from millrace.streams.discovery import with_listed_models
+from millrace.streams.discovery import pull_missing_models, with_listed_models
 from millrace.streams.embedded.broker import EmbeddedBroker
 from millrace.streams.embedded.topic_admin import EmbeddedTopicAdmin
 from millrace.streams.engine_owner import announce_owner
@@ -109,6 +109,8 @@ async def run_pipeline(
     if embedded is not None:
         kafka = settings.kafka.on_embedded(embedded.bootstrap_servers)
         settings = settings.model_copy(update={"kafka": kafka})
+    if Role.CALLER in roles:
+        await pull_missing_models(settings, environ)
     settings = await with_listed_models(settings, environ)
     _require_something_to_do(settings, roles)
     async with AsyncExitStack() as stack:

@@ -191,6 +191,9 @@ def _missing_keys(settings: Settings, environ: Mapping[str, str]) -> list[str]:
         f"providers.{name}.api_key_env: environment variable {variable} is not set; "
         f"set it, or set providers.{name}.enabled = false"
         for name, entry in settings.enabled_providers.items()
-        for variable in entry.api_key_env
+        for variable in (
+            *entry.api_key_env,
+            *(variable for each in entry.instances for variable in each.api_key_env),
+        )
         if not environ.get(variable)
     ]

@@ -97,9 +97,11 @@ class AnthropicWire:
                 body["tool_choice"] = {"type": _TOOL_CHOICE[parameters.tool_choice]}
         return EncodedRequest(self._path, orjson.dumps(body))
 
-    def reply(self, request: ModelRequest, headers: Mapping[str, str]) -> AnthropicReply:  # noqa: ARG002 - the protocol's signature
+    def reply(self, request: ModelRequest, headers: Mapping[str, str]) -> AnthropicReply:
         """A reader for the reply."""
-        return AnthropicReply(limits=self._limits)
+        # A LiteLLM proxy knows the cost before its headers go out only when nothing is streamed.
+        cost = None if request.stream else headers.get("x-litellm-response-cost")
+        return AnthropicReply(limits=self._limits, proxy_cost=cost)
 
 
 def _messages(messages: tuple[Message, ...]) -> list[dict[str, Any]]:

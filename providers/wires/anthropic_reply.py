@@ -4,6 +4,7 @@ A stream is complete with `message_stop`; nothing else ends it well.
 """
 
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 import orjson
@@ -12,6 +13,7 @@ from millrace.providers.failures import from_document
 from millrace.providers.protocol import ProviderEvent, ReasoningDelta, TextDelta, UsageSoFar
 from millrace.providers.wires.anthropic_usage import anthropic_usage, merge_usage
 from millrace.providers.wires.frames import EventFrames
+from millrace.providers.wires.openai_usage import proxied_cost
 from millrace.providers.wires.wire import Reply, ReplyLimits
 from millrace.schemas.errors import ReplyInvalidError
 from millrace.schemas.vocabulary import FinishReason
@@ -40,15 +42,19 @@ _PASSED_OVER = frozenset(
 class AnthropicReply(Reply):
     """The state of one reply."""
 
-    __slots__ = ("_raw_usage", "_tool_inputs")
+    __slots__ = ("_proxy_cost", "_raw_usage", "_tool_inputs")
 
-    def __init__(self, *, limits: ReplyLimits) -> None:
+    def __init__(self, *, limits: ReplyLimits, proxy_cost: str | None = None) -> None:
         super().__init__(frames=EventFrames(max_bytes=limits.max_frame_bytes), limits=limits)
+        self._proxy_cost = proxy_cost
         self._raw_usage: dict[str, Any] = {}
         # By block: the input that came whole at its start, until a delta brings it anew.
         self._tool_inputs: dict[int, dict[str, Any] | None] = {}
 
     def _read(self, document: Any) -> Iterator[ProviderEvent]:
+        if "type" not in document and "error" in document:
+            # How a LiteLLM proxy passes on that its upstream broke off.
+            raise from_document(document)
         match document["type"]:
             case "content_block_delta":
                 yield from self._read_delta(document["index"], document["delta"])
@@ -71,6 +77,9 @@ class AnthropicReply(Reply):
             case _:
                 # `ping`, and, as the API's versioning policy has it, event types to come.
                 pass
+
+    def _reported_cost(self) -> Decimal | None:
+        return proxied_cost(self._proxy_cost)
 
     def _read_delta(self, index: int, delta: dict[str, Any]) -> Iterator[ProviderEvent]:
         match delta["type"]:

@@ -12,7 +12,6 @@ import typer
 from millrace.prompts.library import PACKAGED, PromptLibrary
 from millrace.providers.entry import ProviderEntry
 from millrace.providers.registry import build_provider
-from millrace.providers.transport import build_client
 from millrace.schemas.errors import ConfigurationError, PipelineError
 from millrace.streams.cli.broker import find_broker, servers
 from millrace.streams.cli.clickhouse import ask, engine_folder
@@ -151,15 +150,14 @@ async def _provider(name: str, entry: ProviderEntry) -> list[Finding]:
     part = f"provider {name}"
     if not entry.enabled:
         return [Finding(part, "note", "switched off by `enabled = false`")]
-    client = build_client(entry.timeouts, base_url=str(entry.base_url), environ=os.environ)
-    provider = build_provider(name, entry, client=client, environ=os.environ)
+    provider = build_provider(name, entry, environ=os.environ)
     try:
         await provider.check()
     finally:
         await provider.aclose()
     models = f"{len(entry.models)} model(s)" if entry.models else "models as the server lists them"
     simulated = ", simulated" if entry.simulated else ""
-    return [Finding(part, "works", f"{entry.base_url} ({entry.hardware}{simulated}), {models}")]
+    return [Finding(part, "works", f"{entry.address} ({entry.hardware}{simulated}), {models}")]
 
 
 def _print(findings: list[Finding], *, as_json: bool) -> None:

@@ -25,6 +25,18 @@ PRICES = {
 }
 
 
+@pytest.mark.parametrize("model", PRICES)
+async def test_the_cost_of_a_plain_message_is_taken_over(
+    litellm: ServerProcess, model: str
+) -> None:
+    """The anthropic API has it in the header alone, and there only for plain replies."""
+    reply = await ask(litellm.url, "anthropic", question(model, stream=False))
+
+    cost = reply.completion.reported_cost_usd
+    assert cost is not None
+    assert cost > 0
+
+
 @both_wires
 @streamed_or_not
 @pytest.mark.parametrize("model", ["openai-mock", "anthropic-mock"])
@@ -111,6 +123,7 @@ async def test_a_wrong_key_is_refused_and_not_shown(litellm: ServerProcess, wire
     assert not caught.value.retryable
     assert wrong not in caught.value.message
     assert "no_db_connection" in caught.value.message
+    assert caught.value.code == "authentication_failed"
 
 
 @both_wires
