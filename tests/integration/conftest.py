@@ -1,4 +1,4 @@
-"""Pipelines for the integration tests: one for each broker, shared by all tests that can."""
+"""Pipelines for the integration tests: one for each broker, shared by a module's tests."""
 
 import uuid
 from collections.abc import AsyncIterator
@@ -13,8 +13,8 @@ from millrace.streams.kafka_settings import KafkaSettings
 
 
 @pytest_asyncio.fixture(
-    scope="session",
-    loop_scope="session",
+    scope="module",
+    loop_scope="module",
     params=["embedded", pytest.param("real", marks=pytest.mark.kafka)],
 )
 async def shared_broker(request: pytest.FixtureRequest) -> AsyncIterator[BrokerUnderTest]:
@@ -28,7 +28,7 @@ async def shared_broker(request: pytest.FixtureRequest) -> AsyncIterator[BrokerU
         yield BrokerUnderTest(settings.on_embedded(broker.bootstrap_servers), broker)
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def pipeline(
     shared_broker: BrokerUnderTest, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Pipeline]:

@@ -3,7 +3,7 @@
 import pytest
 from pipeline_under_test import PROVIDERS, Pipeline, fresh_id, request_body
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)

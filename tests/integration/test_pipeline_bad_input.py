@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pipeline_under_test import Pipeline, client_producer, fresh_id, request_body, send_request
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 BAD: dict[str, tuple[bytes | None, str]] = {
     "no JSON": (b"nonsense", "invalid_json"),

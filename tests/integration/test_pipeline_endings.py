@@ -10,7 +10,7 @@ from millrace.schemas.cancellation import Cancellation
 from millrace.schemas.record import Record
 from millrace.streams.topics import TopicNames
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 def soon(seconds: float) -> str:

@@ -150,3 +150,21 @@ async def test_a_second_process_shares_the_work(
             # The embedded broker takes no commit while a group shares its partitions anew, so
             # the new owner makes calls again that had just ended.
             assert set(paid) <= {1, 2}
+
+
+async def test_restarts_under_load_lose_nothing(broker: BrokerUnderTest, tmp_path: Path) -> None:
+    """Four in a row, each with outcomes coming in while tables are recovered."""
+    async with whole_pipeline(broker, tmp_path, roles=frozenset({Role.CALLER})) as pipeline:
+        asked: list[str] = []
+        for _ in range(4):
+            async with running_pipeline(pipeline.settings, broker, roles=ROUTING):
+                asked += [await pipeline.ask("rolling", simulate="latency=900") for _ in range(25)]
+                first = asked[-25]
+                await pipeline.simulator.ledger.until(lambda _, each=first: pipeline.paid(each))
+        async with running_pipeline(pipeline.settings, broker, roles=ROUTING):
+            for request_id in asked:
+                assert (await pipeline.topics.response(request_id)).status == "completed"
+
+        assert {len(pipeline.paid(each)) for each in asked} == {1}
+        for request_id in asked:
+            assert len({each.encode() for each in pipeline.topics.responses[request_id]}) == 1
