@@ -2,7 +2,7 @@
 
 Precedence, lowest first: defaults; the file; the usual variables (`OPENAI_API_KEY`,
 `KAFKA_BOOTSTRAP_SERVERS`, `CLICKHOUSE_URL`, …), which add what the file does not name; then
-`MILLRACE_SECTION__KEY`, whose value is read as JSON where it is JSON, else as text.
+`MILLRACE_SECTION__KEY` (and `MILLRACE_APP_ID`, `MILLRACE_DATA_FOLDER`), whose value is read as JSON where it is JSON, else as text.
 Keys are never settings: a provider entry names the environment variables that hold them.
 """
 
@@ -23,6 +23,8 @@ from millrace.streams.kafka_settings import KafkaSettings
 from millrace.streams.usual_providers import usual_providers
 
 ENV_PREFIX = "MILLRACE_"
+_TOP_LEVEL = ("MILLRACE_APP_ID", "MILLRACE_DATA_FOLDER")
+"""Settings that stand in no section; other variables of that prefix are not settings."""
 DEFAULT_DATA_FOLDER = Path(".millrace")
 
 
@@ -160,7 +162,9 @@ def _overlay_environment(
     tree: dict[str, Any], environ: Mapping[str, str], problems: list[str]
 ) -> None:
     for variable in sorted(environ):
-        if not variable.startswith(ENV_PREFIX) or "__" not in variable:
+        if not variable.startswith(ENV_PREFIX):
+            continue
+        if "__" not in variable and variable not in _TOP_LEVEL:
             continue
         path = variable.removeprefix(ENV_PREFIX).lower().split("__")
         node: Any = tree

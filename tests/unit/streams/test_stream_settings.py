@@ -178,3 +178,16 @@ def test_settings_cannot_be_changed() -> None:
     assert isinstance(settings, Settings)
     with pytest.raises(ValueError, match="frozen"):
         settings.app_id = "other"  # type: ignore[misc]
+
+
+def test_settings_of_no_section_have_variables_too() -> None:
+    """A second pipeline on one cluster needs no file to have a name of its own."""
+    settings = load_settings(None, {"MILLRACE_APP_ID": "staging", "MILLRACE_DATA_FOLDER": "/data"})
+
+    assert (settings.app_id, settings.data_folder) == ("staging", Path("/data"))
+    assert settings.clickhouse.location == "chdb:///data/clickhouse"
+
+
+def test_a_variable_of_the_prefix_that_is_no_setting_is_left_alone() -> None:
+    """MILLRACE_CONFIG names the file, others are for tests."""
+    assert load_settings(None, {"MILLRACE_CONFIG": "x", "MILLRACE_RECORDINGS": "y"}) is not None
