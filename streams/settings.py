@@ -2,7 +2,8 @@
 
 Precedence, lowest first: defaults; the file; the usual variables (`OPENAI_API_KEY`,
 `KAFKA_BOOTSTRAP_SERVERS`, `CLICKHOUSE_URL`, …), which add what the file does not name; then
-`MILLRACE_SECTION__KEY` (and `MILLRACE_APP_ID`, `MILLRACE_DATA_FOLDER`), whose value is read as JSON where it is JSON, else as text.
+`MILLRACE_SECTION__KEY`, and `MILLRACE_APP_ID` and `MILLRACE_DATA_FOLDER`, whose values are read
+as JSON where they are JSON, else as text.
 Keys are never settings: a provider entry names the environment variables that hold them.
 """
 
