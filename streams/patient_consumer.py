@@ -44,7 +44,7 @@ class PatientConsumer(Consumer):  # type: ignore[misc]
         waiting, self._waiting = self._waiting, set()
         super().resume_partitions(waiting & set(self.assignment()))
 
-    async def _wait_next_records(self, timeout: float) -> tuple[Any, Any]:
+    async def _wait_next_records(self, timeout: float) -> tuple[Any, Any]:  # noqa: ASYNC109 (Faust's signature)
         records, active = await super()._wait_next_records(timeout)
         if records and active is not None:
             unread = {

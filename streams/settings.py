@@ -14,6 +14,7 @@ from typing import Any, Literal
 import orjson
 from pydantic import Field, ValidationError
 
+from millrace.agents.budget_policy import BudgetPolicy
 from millrace.agents.policy import RequestPolicy, RoutePolicy
 from millrace.providers.entry import ProviderEntry
 from millrace.schemas.errors import ConfigurationError
@@ -88,6 +89,7 @@ class Settings(Frozen):
     """The embedded engine in `data_folder` when nothing is configured."""
     providers: dict[str, ProviderEntry] = Field(default_factory=dict)
     routes: RoutePolicy = RoutePolicy()
+    budgets: BudgetPolicy = BudgetPolicy()
     requests: RequestPolicy = RequestPolicy()
     router: RouterSettings = RouterSettings()
     caller: CallerSettings = CallerSettings()
