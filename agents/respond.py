@@ -92,6 +92,8 @@ def ended_by_attempt(
     status: TerminalStatus = outcome.status
     if invalid is not None and status == "completed":
         status = "failed"
+    if _all_refused_by_budgets(attempts):
+        status = "rejected"
     return _response(
         call.job,
         call.plan,
@@ -153,6 +155,10 @@ def ended_without_quorum(
     """Too few members of an ensemble answered in time."""
     given = tuple(answered)
     expired = at >= job.deadline
+    if _all_refused_by_budgets(attempts) and not expired:
+        return _response(
+            job, plan, status="rejected", attempts=attempts, at=at, error=attempts[-1].error
+        )
     message = (
         f"{len(given)} of {len(plan.members)} members answered"
         f"{' before the deadline' if expired else ''}; {plan.quorum} were needed"
@@ -214,6 +220,13 @@ def _response(
         replay=job.replay,
         accepted_at=job.accepted_at,
         completed_at=at,
+    )
+
+
+def _all_refused_by_budgets(attempts: tuple[AttemptSummary, ...]) -> bool:
+    """Whether nothing was ever asked, as no budget had room."""
+    return bool(attempts) and all(
+        each.error is not None and each.error.code == "budget_exceeded" for each in attempts
     )
 
 

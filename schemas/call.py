@@ -119,6 +119,8 @@ class Call(Record):
     """Index into the member's candidates."""
     history: tuple[AttemptSummary, ...] = ()
     """This member's earlier attempts."""
+    budgets: tuple[str, ...] = ()
+    """The budgets that hold a reservation for this attempt, to be told what it cost."""
 
     @property
     def attempt_id(self) -> str:
@@ -143,5 +145,6 @@ class Call(Record):
                 "attempt": self.attempt + 1,
                 "candidate": candidate,
                 "history": (*self.history, failed),
+                "budgets": (),
             }
         )

@@ -34,6 +34,7 @@ ErrorCode = Literal[
     "prompt_error",
     "reply_to_not_allowed",
     "no_route",
+    "budget_exceeded",
     "internal_record_invalid",
     # what a provider did
     "provider_unavailable",

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from millrace.schemas.budget import BudgetAlert, BudgetClaim, BudgetRelease, BudgetSettlement
 from millrace.schemas.call import Call
 from millrace.schemas.cancellation import Cancellation
 from millrace.schemas.chunk import Chunk
@@ -99,8 +100,8 @@ def channels(names: TopicNames) -> Sequence[Channel]:
             address=names.usage,
             action="send",
             summary="The ledger: what each attempt reserved and spent.",
-            key="The budget key.",
-            records=(UsageEvent,),
+            key="The budget key; for what is asked of a budget, its name.",
+            records=(UsageEvent, BudgetClaim, BudgetSettlement, BudgetRelease, BudgetAlert),
         ),
         Channel(
             id="calls",

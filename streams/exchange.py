@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -29,6 +29,7 @@ from millrace.schemas.outcome import AttemptOutcome
 from millrace.schemas.usage import Timing, Usage
 from millrace.schemas.vocabulary import AttemptStatus, ChunkEnd, CostSource
 from millrace.streams.books import Spent, ledger_key, reserved, spent
+from millrace.streams.budget_gate import settlements
 from millrace.streams.cancellations import Cancellations
 from millrace.streams.chunk_stream import ChunkStream
 from millrace.streams.dead_letters import Clock
@@ -168,7 +169,8 @@ class Exchange:
             timing=Timing(queued_ms=_ms(now - call.job.accepted_at)),
             finished_at=now,
         )
-        await self._publish_outcome(outcome, chunks)
+        settled = await self._settle(call, invocation, cost_usd=Decimal(0), usage=Usage())
+        await self._publish_outcome(outcome, chunks, settled=settled)
 
     async def _invoke(
         self, call: Call, started_at: datetime, answered: Callable[[], object]
@@ -352,26 +354,68 @@ class Exchange:
             finished_at=result.finished_at,
         )
         await chunks.close(_chunk_end(call, outcome))
-        await self._publish_outcome(outcome, chunks, spent(begun.reservation, result))
+        settled = await self._settle(
+            call, outcome.invocation, cost_usd=result.cost_usd, usage=result.usage
+        )
+        event = spent(begun.reservation, result)
+        await self._publish_outcome(outcome, chunks, event, settled=settled)
 
     async def _book(self, begun: _Begun, result: Spent) -> None:
         """Book a call that was broken off; another process makes it again."""
         event = spent(begun.reservation, result)
         await begun.chunks.close("restarted")
         ledger = await self._send_ledger(begun.call, event, self.patient)
-        await asyncio.gather(*begun.chunks.deliveries, ledger)
+        settled = await self._settle(
+            begun.call,
+            event.invocation,
+            cost_usd=result.cost_usd,
+            usage=result.usage,
+            final=False,
+        )
+        await asyncio.gather(*begun.chunks.deliveries, ledger, *settled)
         self.on_spent(event)
 
     async def _publish_outcome(
-        self, outcome: AttemptOutcome, chunks: ChunkStream, event: UsageEvent | None = None
+        self,
+        outcome: AttemptOutcome,
+        chunks: ChunkStream,
+        event: UsageEvent | None = None,
+        *,
+        settled: "Sequence[asyncio.Future[Any]]" = (),
     ) -> None:
-        deliveries = [*chunks.deliveries]
+        deliveries = [*chunks.deliveries, *settled]
         if event is not None:
             deliveries.append(await self._send_ledger(outcome.call, event, self.patient))
         deliveries.append(await self._send_outcome(outcome))
         await asyncio.gather(*deliveries)
         if event is not None:
             self.on_spent(event)
+
+    async def _settle(
+        self,
+        call: Call,
+        invocation: str,
+        *,
+        cost_usd: Decimal | None,
+        usage: Usage,
+        final: bool = True,
+    ) -> "list[asyncio.Future[Any]]":
+        """Tell the budgets that granted the call what it cost."""
+        if not call.budgets:
+            return []
+        told = settlements(
+            call.budgets,
+            call,
+            invocation=invocation,
+            usd=cost_usd,
+            tokens=usage.input_tokens + usage.output_tokens,
+            final=final,
+        )
+        headers = call.job.trace_headers()
+        return [
+            await self.patient.publish(self.topics.usage, each, key=each.budget, headers=headers)
+            for each in told
+        ]
 
     async def _send_ledger(
         self, call: Call, event: UsageEvent, publisher: Publisher

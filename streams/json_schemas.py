@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic.json_schema import models_json_schema
 
+from millrace.schemas.budget import BudgetAlert, BudgetClaim, BudgetRelease, BudgetSettlement
 from millrace.schemas.call import Call
 from millrace.schemas.cancellation import Cancellation
 from millrace.schemas.chunk import Chunk
@@ -24,6 +25,10 @@ WRITTEN_BY_MILLRACE: tuple[type[Record], ...] = (
     Response,
     DeadLetter,
     UsageEvent,
+    BudgetClaim,
+    BudgetSettlement,
+    BudgetRelease,
+    BudgetAlert,
     Call,
     AttemptOutcome,
     Refusal,

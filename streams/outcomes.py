@@ -13,6 +13,7 @@ from millrace.schemas.errors import BrokerError
 from millrace.schemas.outcome import decode_outcome
 from millrace.schemas.record import TRACE_HEADER, Headers
 from millrace.schemas.response import Response
+from millrace.streams.budget_gate import BudgetGate
 from millrace.streams.dead_letters import RawRecord, SetAside
 from millrace.streams.join_clock import JoinClock
 from millrace.streams.ordered_acks import StateWrite
@@ -37,6 +38,7 @@ class OutcomesProcessor:
     """
 
     join: Join
+    gate: BudgetGate
     publisher: Publisher
     topics: TopicNames
     states: StateTable
@@ -67,13 +69,9 @@ class OutcomesProcessor:
 
     async def _send(self, decision: Decision, source: RawRecord, outputs: Outputs) -> None:
         for call in decision.calls:
+            topic, record, key = self.gate.topic_and_record(call)
             outputs.deliveries.append(
-                await self.publisher.publish(
-                    self.topics.calls(call.target.provider),
-                    call,
-                    key=call.job.conversation_id or call.job.request_id,
-                    headers=_trace(source),
-                )
+                await self.publisher.publish(topic, record, key=key, headers=_trace(source))
             )
         response = decision.response
         if response is None:

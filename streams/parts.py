@@ -23,13 +23,22 @@ from millrace.schemas.ids import uuid7
 from millrace.schemas.usage import Usage
 from millrace.schemas.vocabulary import CostSource
 from millrace.sinks.protocol import Sink
+from millrace.streams.budget_gate import BudgetGate, EstimateCall
+from millrace.streams.budget_processor import BudgetProcessor
 from millrace.streams.caller import Caller
 from millrace.streams.cancellations import CancellationReader, Cancellations
 from millrace.streams.dead_letters import SetAside, utc_now
 from millrace.streams.exchange import Exchange, ExchangeTopics, Price
 from millrace.streams.forgetting import forget_old_states
 from millrace.streams.join_clock import JoinClock
-from millrace.streams.names import JOINS_TABLE, SEEN_TABLE, router_app_id, validator_app_id
+from millrace.streams.names import (
+    BUDGETS_TABLE,
+    JOINS_TABLE,
+    SEEN_TABLE,
+    budgets_app_id,
+    router_app_id,
+    validator_app_id,
+)
 from millrace.streams.offers import offers
 from millrace.streams.outcomes import OutcomesProcessor, watch_all
 from millrace.streams.publisher import Publisher
@@ -131,6 +140,7 @@ class Parts:
         clock = JoinClock(publisher=self.publisher, topic=self.topics.outcomes)
         processor = OutcomesProcessor(
             join=Join(validate=validate, vote=vote),
+            gate=self.budget_gate(),
             publisher=self.publisher,
             topics=self.topics,
             states=states,
@@ -145,6 +155,34 @@ class Parts:
         app.run_processor("outcomes", processor.process, on_recovered=recovered)
         window = self.settings.validator.finished_window_seconds
         return app, [clock.run(), forget_old_states(app, states, window_seconds=window)]
+
+    async def budgets(self) -> StreamApp:
+        """The single writer of the budgets whose partitions this process holds."""
+        app = await self._stream_app(budgets_app_id(self.settings), self.topics.usage)
+        processor = BudgetProcessor(
+            policy=self.settings.budgets,
+            publisher=self.publisher,
+            topics=self.topics,
+            states=app.table(BUDGETS_TABLE),
+        )
+
+        def recovered() -> None:
+            processor.restore(app.held_partitions())
+
+        app.run_processor("budgets", processor.process, on_recovered=recovered)
+        return app
+
+    def budget_gate(self) -> BudgetGate:
+        """What sends calls to the budgets that cover them."""
+        return BudgetGate(
+            policy=self.settings.budgets,
+            topics=self.topics,
+            estimate=EstimateCall(
+                entries=self.settings.enabled_providers,
+                pricing=Pricing(now=utc_now),
+                count_tokens=estimate_messages,
+            ),
+        )
 
     async def router(self) -> tuple[StreamApp, Chores]:
         """The router role."""
@@ -163,6 +201,7 @@ class Parts:
                 policy=settings.routes,
                 count_tokens=estimate_messages,
             ),
+            gate=self.budget_gate(),
             publisher=self.publisher,
             topics=self.topics,
             partitions=app.partitions,

@@ -262,6 +262,11 @@ class _Process:
             await app.start()
             for chore in chores:
                 self._supervise("validator", chore)
+            if self._settings.budgets.root:
+                app = await parts.budgets()
+                apps.append(app)
+                stack.push_async_callback(app.abandon)
+                await app.start()
         if Role.ROUTER in self._roles:
             app, chores = await parts.router()
             apps.append(app)

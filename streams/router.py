@@ -14,8 +14,9 @@ from millrace.agents.plan_route import PlanRoute
 from millrace.schemas.call import Call, Job, Plan
 from millrace.schemas.errors import InvalidEventError, PipelineError
 from millrace.schemas.outcome import JoinOpened, Refusal
-from millrace.schemas.record import TRACE_HEADER, Headers, canonical_json, describe
+from millrace.schemas.record import TRACE_HEADER, Headers, Record, canonical_json, describe
 from millrace.schemas.request import Request, as_replay, as_task, is_request_id
+from millrace.streams.budget_gate import BudgetGate
 from millrace.streams.dead_letters import Clock, RawRecord, SetAside
 from millrace.streams.ordered_acks import StateWrite
 from millrace.streams.publisher import Publisher
@@ -43,6 +44,7 @@ class Router:
 
     accept: AcceptRequest
     plan: PlanRoute
+    gate: BudgetGate
     publisher: Publisher
     topics: TopicNames
     partitions: int
@@ -166,8 +168,8 @@ class Router:
             await self._publish(self.topics.outcomes, opened, job.request_id, outputs)
         for member in range(len(plan.members)):
             call = Call(job=job, plan=plan, member=member)
-            topic = self.topics.calls(call.target.provider)
-            await self._publish(topic, call, job.conversation_id or job.request_id, outputs)
+            topic, record, key = self.gate.topic_and_record(call)
+            await self._publish(topic, record, key, outputs)
 
     async def _reject(
         self,
@@ -202,9 +204,7 @@ class Router:
             return None
         return value
 
-    async def _publish(
-        self, topic: str, record: Call | JoinOpened | Refusal, key: str, outputs: Outputs
-    ) -> None:
+    async def _publish(self, topic: str, record: Record, key: str, outputs: Outputs) -> None:
         outputs.deliveries.append(
             await self.publisher.publish(topic, record, key=key, headers=outputs.trace)
         )

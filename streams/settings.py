@@ -15,6 +15,7 @@ from typing import Any, Literal
 import orjson
 from pydantic import Field, ValidationError
 
+from millrace.agents.budget_policy import BudgetPolicy
 from millrace.agents.policy import RequestPolicy, RoutePolicy
 from millrace.providers.entry import ProviderEntry
 from millrace.schemas.errors import ConfigurationError
@@ -91,6 +92,7 @@ class Settings(Frozen):
     """The embedded engine in `data_folder` when nothing is configured."""
     providers: dict[str, ProviderEntry] = Field(default_factory=dict)
     routes: RoutePolicy = RoutePolicy()
+    budgets: BudgetPolicy = BudgetPolicy()
     requests: RequestPolicy = RequestPolicy()
     router: RouterSettings = RouterSettings()
     caller: CallerSettings = CallerSettings()

@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError
 from millrace.schemas.dead_letter import DeadLetter
 from millrace.schemas.errors import InvalidEventError, RowRejectedError, SinkUnavailableError
 from millrace.schemas.ledger import UsageEvent
+from millrace.schemas.record import SCHEMA_HEADER
 from millrace.schemas.request import Request
 from millrace.schemas.response import Response
 from millrace.sinks.protocol import ReceivedRequest, RowsRejectedError, Sink, SinkRecord
@@ -28,6 +29,7 @@ log = structlog.get_logger(__name__)
 
 _POLL_MS = 200
 _DEFAULT_RETRY_SECONDS = 2.0
+_LEDGER = UsageEvent.schema_name.encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,8 @@ class SinkConsumer:
     def _take(self, source: RawRecord) -> None:
         if not self._positions:
             self._since = self._monotonic()
+        if source.topic == self._topics.usage and not _is_ledger_event(source):
+            return
         try:
             record = self._decoders[source.topic](source)
         except InvalidEventError as error:
@@ -209,6 +213,11 @@ class SinkConsumer:
         except TimeoutError:
             return False
         return True
+
+
+def _is_ledger_event(raw: RawRecord) -> bool:
+    """Whether it is none of the records about budgets, which lie on the same topic."""
+    return all(value == _LEDGER for header, value in raw.headers if header == SCHEMA_HEADER)
 
 
 def _request(raw: RawRecord) -> ReceivedRequest:

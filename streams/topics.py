@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from millrace.schemas.budget import BudgetAlert, BudgetClaim, BudgetRelease, BudgetSettlement
 from millrace.schemas.call import Call
 from millrace.schemas.cancellation import Cancellation
 from millrace.schemas.chunk import Chunk
@@ -182,7 +183,12 @@ _KINDS: dict[TopicKind, _Kind] = {
         7,
     ),
     "responses": _Kind("request_id", "terminal records", (Response,), 14),
-    "usage": _Kind("budget key", "ledger events: reserved, spent", (UsageEvent,), 14),
+    "usage": _Kind(
+        "budget key, or a budget's name",
+        "ledger events: reserved, spent; what is asked of budgets",
+        (UsageEvent, BudgetClaim, BudgetSettlement, BudgetRelease, BudgetAlert),
+        14,
+    ),
     "cancellations": _Kind("request_id", "work to be stopped", (Cancellation,), 1),
     "dead-letters": _Kind(
         "source key",

@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import orjson
@@ -51,6 +52,9 @@ def request_id_of(record: RawRecord) -> str | None:
         call = fields.get("call", fields)
         job = call.get("job") if isinstance(call, dict) else None
         found = job.get("request_id") if isinstance(job, dict) else None
+    claim_id = fields.get("claim_id")
+    if found is None and isinstance(claim_id, str):
+        found = claim_id.partition("/")[0]
     return found if isinstance(found, str) else None
 
 
@@ -69,12 +73,12 @@ def _summary(record: RawRecord, kind: str) -> str:
     if fields is None:
         return f"not a JSON object: {_excerpt(record.value.decode(errors='replace'))}"
     show = _SHOWN.get(kind)
-    if show is None or kind == "outcomes":
+    if show is None or kind in _SHARED:
         header = dict(record.headers).get(SCHEMA_HEADER, b"").decode(errors="replace")
         show = _SHOWN.get(header, show)
     try:
         parts = show(fields) if show else [_excerpt(record.value.decode(errors="replace"))]
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, IndexError, InvalidOperation, KeyError, TypeError, ValueError):
         parts = [_excerpt(record.value.decode(errors="replace"))]
     return "  ".join(part for part in parts if part)
 
@@ -172,6 +176,43 @@ def _usage(fields: Fields) -> list[str]:
     ]
 
 
+def _claim(fields: Fields) -> list[str]:
+    most = f"${fields['usd']}" if fields.get("usd") is not None else "price unknown"
+    return [
+        _call(fields["call"])[0],
+        f"asks budget {fields['pending'][0]}",
+        f"for at most {fields['tokens']} tokens, {most}",
+    ]
+
+
+def _settlement(fields: Fields) -> list[str]:
+    cost = f"${fields['usd']}" if fields.get("usd") is not None else "cost unknown"
+    return [
+        fields["claim_id"],
+        f"tells budget {fields['budget']}",
+        f"{fields['tokens']} tokens, {cost}",
+        "" if fields.get("final", True) else "broken off",
+    ]
+
+
+def _release(fields: Fields) -> list[str]:
+    return [fields["claim_id"], f"gives back to budget {fields['budget']}"]
+
+
+def _alert(fields: Fields) -> list[str]:
+    limits = (
+        f"${fields['spent_usd']} of ${fields['limit_usd']}" if fields.get("limit_usd") else "",
+        f"{fields['spent_tokens']} of {fields['limit_tokens']} tokens"
+        if fields.get("limit_tokens")
+        else "",
+    )
+    return [
+        f"budget {fields['budget']} has spent {Decimal(fields['share']):.0%}",
+        f"of the {fields['window']} from {fields['window_start']}",
+        *limits,
+    ]
+
+
 def _cancellation(fields: Fields) -> list[str]:
     return [fields["request_id"], _excerpt(fields.get("reason") or "")]
 
@@ -200,4 +241,10 @@ _SHOWN: dict[str, Callable[[Fields], list[str]]] = {
     # by the header `schema`, for topics named by `reply_to`
     "response": _response,
     "outcome": _outcome,
+    "budget-claim": _claim,
+    "budget-settlement": _settlement,
+    "budget-release": _release,
+    "budget-alert": _alert,
 }
+_SHARED = frozenset({"outcomes", "usage"})
+"""Topics on which several records lie."""

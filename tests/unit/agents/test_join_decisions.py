@@ -8,6 +8,7 @@ from pipeline_records import at, make_call, make_job, make_outcome, make_plan
 from millrace.agents.join import Decision, Join, JoinState, open_until
 from millrace.agents.validate_output import validate
 from millrace.agents.vote import vote
+from millrace.schemas.call import Call
 from millrace.schemas.errors import ErrorInfo
 from millrace.schemas.outcome import (
     AttemptOutcome,
@@ -21,6 +22,7 @@ from millrace.schemas.response import Response
 
 JOIN = Join(validate=validate, vote=vote)
 DENIED = ErrorInfo(code="invalid_request", message="no")
+NO_ROOM = ErrorInfo(code="budget_exceeded", message="budget 'all' has no room")
 JSON = OutputSpec(format="json")
 
 
@@ -356,3 +358,49 @@ def test_a_cost_that_is_not_known_makes_the_sum_unknown() -> None:
     topic.read(make_outcome(make_call(job, plan, member=1), seconds=2))
 
     assert topic.responses[0].cost_usd is None
+
+
+def refused(call: Call, *, seconds: float = 1) -> AttemptOutcome:
+    """A call that a budget had no room for."""
+    outcome = make_outcome(call, status="failed", seconds=seconds)
+    return outcome.model_copy(update={"error": NO_ROOM, "usage": None, "cost_usd": None})
+
+
+def test_a_call_that_a_budget_refused_goes_to_the_next_candidate() -> None:
+    """Which may cost nothing."""
+    topic = Topic()
+    (following,) = topic.read(refused(make_call(plan=make_plan(2)))).calls
+    topic.read(make_outcome(following, seconds=2))
+
+    (response,) = topic.responses
+    assert (response.status, following.budgets) == ("completed", ())
+
+
+@pytest.mark.parametrize("last", ["refused", "down"])
+def test_a_request_is_rejected_only_where_budgets_refused_every_attempt(last: str) -> None:
+    """Where anything was asked, it has failed."""
+    topic = Topic()
+    (following,) = topic.read(refused(make_call(plan=make_plan(2)))).calls
+    down = make_outcome(following, status="failed", seconds=2)
+    topic.read(refused(following, seconds=2) if last == "refused" else down)
+
+    (response,) = topic.responses
+    assert response.status == ("rejected" if last == "refused" else "failed")
+    assert response.error is not None
+    assert (response.error.code == "budget_exceeded") is (last == "refused")
+
+
+@pytest.mark.parametrize("last", ["refused", "down"])
+def test_an_ensemble_is_rejected_only_where_budgets_refused_every_member(last: str) -> None:
+    """Else its quorum was not reached."""
+    topic = Topic()
+    plan = make_plan(1, 1, quorum=2)
+    topic.read(refused(make_call(plan=plan)))
+    second = make_call(plan=plan, member=1)
+    topic.read(refused(second) if last == "refused" else make_outcome(second, status="failed"))
+
+    (response,) = topic.responses
+    assert response.error is not None
+    assert (response.status, response.error.code) == (
+        ("rejected", "budget_exceeded") if last == "refused" else ("failed", "quorum_not_reached")
+    )

@@ -18,6 +18,7 @@ def test_the_example_config_is_valid() -> None:
 
     assert settings.kafka.bootstrap_servers == ("localhost:9092",)
     assert settings.routes.for_task("code_review").strategy == "cloud_first"
+    assert [each.name for each in settings.budgets.root] == ["all", "payments-reviews"]
 
 
 def test_the_example_config_has_every_section() -> None:

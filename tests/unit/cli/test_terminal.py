@@ -170,6 +170,16 @@ CALL = {
     "candidate": 1,
     "plan": {"members": [{"candidates": CANDIDATES}]},
 }
+ALERT = {
+    "budget": "a",
+    "window": "day",
+    "window_start": "2026-03-01",
+    "share": "0.8",
+    "spent_usd": "8",
+    "limit_usd": "10",
+    "spent_tokens": 5,
+    "limit_tokens": None,
+}
 
 
 @pytest.mark.parametrize(
@@ -185,6 +195,16 @@ CALL = {
         ("responses", {"request_id": "1", "status": "failed", "error": ERROR}, b"",
          "1  failed  c: m"),
         ("cancellations", {"request_id": "1"}, b"", "1"),
+        ("usage", {"call": CALL, "usd": "0.5", "tokens": 7, "pending": ["a"]}, b"budget-claim",
+         "1/0/2  asks budget a  for at most 7 tokens, $0.5"),
+        ("usage", {"call": CALL, "usd": None, "tokens": 7, "pending": []}, b"budget-claim", "…"),
+        ("usage", {"budget": "a", "claim_id": "1/0/2", "usd": None, "tokens": 7, "final": False},
+         b"budget-settlement", "1/0/2  tells budget a  7 tokens, cost unknown  broken off"),
+        ("usage", {"budget": "a", "claim_id": "1/0/2"}, b"budget-release",
+         "1/0/2  gives back to budget a"),
+        ("usage", ALERT, b"budget-alert",
+         "budget a has spent 80%  of the day from 2026-03-01  $8 of $10"),
+        ("usage", {**ALERT, "share": "much"}, b"budget-alert", "…"),
         ("weather", {"sun": True}, b"", '{"sun":true}'),
         ("requests", b"not json", b"", "not a JSON object: not json"),
         ("requests", None, b"", "tombstone for key 'k'"),
@@ -203,7 +223,9 @@ def test_a_record_is_one_line(kind: str, value: Any, schema: bytes, expected: st
 @given(value=st.binary(max_size=60) | st.builds(orjson.dumps, st.recursive(
     st.none() | st.integers(0, 9) | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
-        st.sampled_from(["request_id", "call", "job", "plan", "error", "usage", "messages"]), inner
+        st.sampled_from([
+            "request_id", "call", "job", "plan", "error", "usage", "messages", "pending", "share"
+        ]), inner
     ),
     max_leaves=10,
 )))  # fmt: skip
@@ -214,6 +236,8 @@ def test_no_record_is_too_odd_to_be_shown(value: bytes) -> None:
 
     for kind in ("requests", "chunks", "calls", "outcomes", "responses", "usage", "dead-letters"):
         assert "\n" not in record_line(record, kind=kind)
+    for schema in (b"budget-claim", b"budget-settlement", b"budget-release", b"budget-alert"):
+        assert "\n" not in record_line(_record(value, schema=schema), kind="usage")
     assert orjson.dumps(record_json(record))
     request_id_of(record)
 
@@ -225,7 +249,9 @@ def test_bytes_that_are_no_json_are_shown_whole_as_base64() -> None:
     assert (shown["value"], shown["value_base64"]) == (None, "/wA=")
 
 
-@pytest.mark.parametrize("value", [{"request_id": "1"}, CALL, {"call": CALL}])
+@pytest.mark.parametrize(
+    "value", [{"request_id": "1"}, CALL, {"call": CALL}, {"claim_id": "1/0/2"}]
+)
 def test_the_request_a_record_belongs_to_is_found(value: dict[str, Any]) -> None:
     """Wherever the record says so."""
     assert request_id_of(_record(value)) == "1"

@@ -80,13 +80,14 @@ def test_records_in_the_readme_are_valid() -> None:
 
 
 def test_settings_in_the_readme_are_valid() -> None:
-    """The example can be put into a config file."""
-    (text,) = examples("toml")
+    """The examples can be put into a config file."""
+    text = "".join(examples("toml"))
     tree = {"clickhouse": {"url": "chdb:///tmp/engine"}, **tomllib.loads(text)}
 
     settings = Settings.model_validate(tree)
 
     assert settings.routes.for_task("code_review").strategy == "local_first"
+    assert settings.budgets.named("payments") is not None
 
 
 def test_python_in_the_readme_compiles() -> None:

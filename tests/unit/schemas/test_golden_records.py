@@ -7,6 +7,7 @@ import orjson
 import pytest
 from pipeline_examples import EXAMPLES
 
+from millrace.schemas.budget import BudgetAlert, BudgetClaim, BudgetRelease, BudgetSettlement
 from millrace.schemas.call import Call
 from millrace.schemas.cancellation import Cancellation
 from millrace.schemas.chunk import Chunk
@@ -29,7 +30,7 @@ RECORDS: dict[str, type[Record]] = {
     record.schema_name: record
     for record in (
         Request, Cancellation, Call, Chunk, AttemptOutcome, Refusal, JoinOpened, JoinTimeout,
-        Response, UsageEvent, DeadLetter,
+        Response, UsageEvent, BudgetClaim, BudgetSettlement, BudgetRelease, BudgetAlert, DeadLetter,
     )
 }  # fmt: skip
 OUTCOMES = ("outcome", "refusal", "join-opened", "join-timeout")

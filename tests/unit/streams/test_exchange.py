@@ -18,6 +18,7 @@ from millrace.providers.protocol import (
     ToolArgumentsDelta,
     UsageSoFar,
 )
+from millrace.schemas.budget import BudgetSettlement
 from millrace.schemas.call import Call
 from millrace.schemas.cancellation import Cancellation
 from millrace.schemas.errors import (
@@ -406,3 +407,61 @@ async def test_times_count_from_the_request_s_acceptance() -> None:
     assert outcome.timing.total_ms is not None
     assert outcome.timing.time_to_first_token_ms <= outcome.timing.total_ms
     assert outcome.finished_at == EPOCH.astimezone(UTC) + timedelta(seconds=1)
+
+
+def granted(**fields: object) -> Call:
+    """A streamed call for which two budgets hold a reservation."""
+    return streamed(**fields).model_copy(update={"budgets": ("all", "payments")})
+
+
+def settled(at_bench: Bench) -> list[BudgetSettlement]:
+    """What budgets were told."""
+    records = [each.record for each in at_bench.publisher.written]
+    return [each for each in records if isinstance(each, BudgetSettlement)]
+
+
+async def test_every_budget_that_granted_a_call_is_told_what_it_cost() -> None:
+    """Under its name, before the call's offset may be committed."""
+    at_bench = bench(*ANSWER, WHOLE)
+    await at_bench.exchange().run(granted())
+
+    told = settled(at_bench)
+    written = at_bench.publisher.written
+    keys = [each.key for each in written if isinstance(each.record, BudgetSettlement)]
+    assert [each.budget for each in told] == ["all", "payments"]
+    assert keys == [b"all", b"payments"]
+    assert {(each.claim_id, each.invocation, each.final) for each in told} == {
+        ("r1/0/1", "i1", True)
+    }
+    assert {(each.usd, each.tokens) for each in told} == {(Decimal("0.15"), 15)}
+
+
+async def test_a_call_that_is_not_made_gives_back_what_it_had_reserved() -> None:
+    """It cost nothing."""
+    at_bench = bench(WHOLE)
+    at_bench.now = at(60)
+    await at_bench.exchange().run(granted())
+
+    assert [(each.usd, each.tokens, each.final) for each in settled(at_bench)] == [
+        (Decimal(0), 0, True)
+    ] * 2
+
+
+async def test_an_interrupted_call_keeps_its_reservation() -> None:
+    """It is made again; what it has cost by now counts besides."""
+    at_bench = bench(TextDelta("one two"), never)
+    run = asyncio.create_task(at_bench.exchange().run(granted()))
+    await until(lambda: bool(at_bench.publisher.chunks))
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+
+    assert [(each.tokens, each.final) for each in settled(at_bench)] == [(102, False)] * 2
+
+
+async def test_a_call_that_no_budget_granted_tells_none() -> None:
+    """Nothing is written for budgets that are not there."""
+    at_bench = bench(*ANSWER, WHOLE)
+    await at_bench.exchange().run(streamed())
+
+    assert settled(at_bench) == []

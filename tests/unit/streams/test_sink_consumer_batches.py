@@ -176,3 +176,17 @@ async def test_a_row_that_is_refused_becomes_a_dead_letter(bench: MakeBench) -> 
 
     assert [each.topic for each in at_work.publisher.written] == ["dead"]
     assert at_work.partitions.commits == [{ONE: 2}]
+
+
+@pytest.mark.parametrize("name", [each for each in EXAMPLES if each.startswith("budget-")])
+async def test_what_is_asked_of_budgets_is_passed_over(bench: MakeBench, name: str) -> None:
+    """It lies among the ledger's events; its offset is committed with theirs."""
+    record = EXAMPLES[name]
+    about = Fetched(ONE.topic, 0, 1, record.encode(), headers=tuple(record.kafka_headers()))
+    event = Fetched(ONE.topic, 0, 0, headers=tuple(EXAMPLES["usage-event"].kafka_headers()))
+    at_work = bench(Partitions({ONE: [event, about]}, {ONE: [about]}), ListSink())
+    await at_work.consumer._poll()
+    await at_work.consumer._poll()
+
+    assert at_work.sink.stored == [EXAMPLES["usage-event"]]
+    assert at_work.partitions.commits == [{ONE: 2}, {ONE: 2}]

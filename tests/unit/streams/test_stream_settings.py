@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from millrace.schemas.errors import ConfigurationError
+from millrace.streams.names import changelogs
 from millrace.streams.settings import Settings, load_settings
 
 
@@ -25,6 +26,7 @@ def test_promised_defaults() -> None:
     assert settings.clickhouse.location.endswith("/.millrace/clickhouse")
     assert settings.clickhouse.embedded
     assert settings.providers == {}
+    assert settings.budgets.root == ()
     assert settings.router.dedup_window_seconds == 6 * 3600
     assert settings.validator.finished_window_seconds == 6 * 3600
     assert settings.caller.chunk_flush_seconds == 0.03
@@ -51,14 +53,21 @@ def test_every_problem_is_named_at_once(tmp_path: Path) -> None:
         [providers.x]
         wire = "telegraph"
         base_url = "http://localhost"
+        [[budgets]]
+        name = "nothing"
+        [[budgets]]
+        name = "weekly"
+        usd = "-1"
         """,
     )
     with pytest.raises(ConfigurationError) as caught:
         load_settings(file, {"MILLRACE_LOG__LEVEL": "loud"})
 
     message = caught.value.message
-    assert message.startswith("5 problem(s) with the settings")
+    assert message.startswith("7 problem(s) with the settings")
     for place in ("colour", "web.port", "caller.drain_seconds", "providers.x.wire", "log.level"):
+        assert f"\n  - {place}" in message
+    for place in ("budgets.0: ", "budgets.1.usd"):
         assert f"\n  - {place}" in message
     assert str(file) in message
 
@@ -191,3 +200,15 @@ def test_settings_of_no_section_have_variables_too() -> None:
 def test_a_variable_of_the_prefix_that_is_no_setting_is_left_alone() -> None:
     """MILLRACE_CONFIG names the file, others are for tests."""
     assert load_settings(None, {"MILLRACE_CONFIG": "x", "MILLRACE_RECORDINGS": "y"}) is not None
+
+
+def test_budgets_have_a_changelog_only_where_there_are_any(tmp_path: Path) -> None:
+    """Without budgets no topic is added to a cluster."""
+    plain = load_settings(None, {})
+    limited = load_settings(written(tmp_path, '[[budgets]]\nname = "all"\nusd = "5"\n'), {})
+
+    names = {each.name for each in changelogs(plain)}
+    assert {each.name for each in changelogs(limited)} - names == {
+        "millrace-budgets-budgets-changelog"
+    }
+    assert not any("budget" in name for name in names)
