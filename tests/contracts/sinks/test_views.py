@@ -3,6 +3,7 @@
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -355,7 +356,8 @@ async def test_no_order_and_no_repetition_changes_a_sum(
 ) -> None:
     """However often, in whatever order and batches events come: the sums are those of once each."""
     store = await embedded_clickhouse()
-    team = f"team {data.draw(st.uuids())}"
+    # Not drawn: an id that comes again finds the rows of an earlier example.
+    team = f"team {uuid4()}"
     events = []
     expected, unknown, lost, count = Decimal(0), 0, 0, 0
     for number, (reserved, spent, kind, passed) in enumerate(calls):
