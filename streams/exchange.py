@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import structlog
 
+from millrace.providers.backoff import Backoff, GiveUp, RetryHere, Verdict
 from millrace.providers.protocol import (
     Completion,
     ModelRequest,
@@ -26,6 +27,7 @@ from millrace.schemas.errors import BrokerError, ErrorCode, ErrorInfo, PipelineE
 from millrace.schemas.ids import NewId
 from millrace.schemas.ledger import UsageEvent
 from millrace.schemas.outcome import AttemptOutcome
+from millrace.schemas.retry import Retry
 from millrace.schemas.usage import Timing, Usage
 from millrace.schemas.vocabulary import AttemptStatus, ChunkEnd, CostSource
 from millrace.streams.books import Spent, ledger_key, reserved, spent
@@ -33,6 +35,7 @@ from millrace.streams.cancellations import Cancellations
 from millrace.streams.chunk_stream import ChunkStream
 from millrace.streams.dead_letters import Clock
 from millrace.streams.publisher import Publisher
+from millrace.streams.trying_again import again, tries
 
 log = structlog.get_logger(__name__)
 
@@ -90,6 +93,7 @@ class _Reply:
     completion: Completion | None = None
     key_alias: str | None = None
     """The key that was used for a call that failed, where the failure tells."""
+    failure: ProviderError | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +114,7 @@ class ExchangeTopics:
     chunks: str
     outcomes: str
     usage: str
+    retries: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +125,9 @@ class Exchange:
     chunks, one outcome, and the ledger events; only then may the call's offset be committed.
     The ledger's `reserved` event is acknowledged before the provider hears of the call, so
     that no crash leaves a paid call out of the books.
+
+    A failure after which the same model is worth another try is no outcome: the call goes on as
+    its next attempt, here after a short wait or by way of the retries topic after a long one.
     """
 
     provider: Provider
@@ -129,6 +137,7 @@ class Exchange:
     patient: Publisher
     """For what nobody waits for."""
     topics: ExchangeTopics
+    backoff: Backoff
     cancellations: Cancellations
     flush_seconds: float
     clock: Clock
@@ -145,6 +154,12 @@ class Exchange:
         Raises:
             BrokerError: A record cannot be written; the call must stay uncommitted.
         """
+        next_try: Call | None = call
+        while next_try is not None:
+            next_try = await self._attempt(next_try, answered)
+
+    async def _attempt(self, call: Call, answered: Callable[[], object]) -> Call | None:
+        """Make one attempt; returns the one to be made after it, if that is to be made here."""
         job = call.job
         now = self.clock()
         if self.cancellations.covers(job.request_id, call.member):
@@ -152,7 +167,8 @@ class Exchange:
         elif now >= job.deadline:
             await self._end_unstarted(call, "expired", _expired(), now)
         else:
-            await self._invoke(call, now, answered)
+            return await self._invoke(call, now, answered)
+        return None
 
     async def _end_unstarted(
         self, call: Call, status: AttemptStatus, error: ErrorInfo, now: datetime
@@ -172,7 +188,7 @@ class Exchange:
 
     async def _invoke(
         self, call: Call, started_at: datetime, answered: Callable[[], object]
-    ) -> None:
+    ) -> Call | None:
         invocation = self.new_id()
         estimate = Usage(input_tokens=self.count_tokens.request(call), source="estimated")
         reservation = self._reservation(call, invocation, estimate, started_at)
@@ -191,8 +207,61 @@ class Exchange:
             result = self._spent(begun, "cancelled", error)
             await _finish_despite_cancellation(self._book(begun, result))
             raise
+        result = self._spent(begun, status, error)
+        verdict = self._verdict(begun)
+        if isinstance(verdict, RetryHere) and error is not None:
+            await self._book(begun, result)
+            await self._pause(call, verdict.seconds)
+            return again(call, result, error)
         answered()
-        await self._conclude(begun, self._spent(begun, status, error), error)
+        if isinstance(verdict, GiveUp) or error is None:
+            await self._conclude(begun, result, error)
+        else:
+            await self._put_off(begun, result, error, verdict.seconds)
+        return None
+
+    def _verdict(self, begun: _Begun) -> Verdict:
+        call, reply = begun.call, begun.reply
+        if reply.failure is None:
+            return GiveUp("not_retryable")
+        return self.backoff.decide(
+            reply.failure,
+            tries=tries(call),
+            begun=reply.deltas > 0,
+            remaining_seconds=(call.job.deadline - self.clock()).total_seconds(),
+            other_candidate=call.next_candidate is not None,
+        )
+
+    async def _pause(self, call: Call, seconds: float) -> None:
+        """Wait so long, or until the request is cancelled."""
+        cancelled = asyncio.Event()
+        with self.cancellations.watching(call.job.request_id, call.member, cancelled.set):
+            if not self.cancellations.covers(call.job.request_id, call.member):
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(cancelled.wait(), seconds)
+
+    async def _put_off(
+        self, begun: _Begun, result: Spent, error: ErrorInfo, seconds: float
+    ) -> None:
+        """Send the next attempt to wait for its time."""
+        job = begun.call.job
+        retry = Retry(
+            call=again(begun.call, result, error),
+            not_before=result.finished_at + timedelta(seconds=seconds),
+            reason=error,
+        )
+        key = job.conversation_id or job.request_id
+        try:
+            waiting = await self.publisher.publish(
+                self.topics.retries, retry, key=key, headers=job.trace_headers()
+            )
+        except BrokerError as refusal:
+            if refusal.code != "too_large":
+                raise
+            # With its failures the call has outgrown the topic: this failure is its end.
+            await self._conclude(begun, result, error)
+            return
+        await asyncio.gather(waiting, self._book(begun, result))
 
     async def _converse(
         self, call: Call, reply: _Reply, chunks: ChunkStream
@@ -226,6 +295,7 @@ class Exchange:
                 attempt=call.attempt,
                 code=error.code,
             )
+            reply.failure = error
             return "failed", error.info()
         except PipelineError:
             raise
@@ -355,7 +425,7 @@ class Exchange:
         await self._publish_outcome(outcome, chunks, spent(begun.reservation, result))
 
     async def _book(self, begun: _Begun, result: Spent) -> None:
-        """Book a call that was broken off; another process makes it again."""
+        """Book an invocation without an outcome; the call is made again."""
         event = spent(begun.reservation, result)
         await begun.chunks.close("restarted")
         ledger = await self._send_ledger(begun.call, event, self.patient)

@@ -1,5 +1,6 @@
 """Makes the parts of a process from its settings; decides nothing."""
 
+import random
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from millrace.agents.plan_route import PlanRoute
 from millrace.agents.validate_output import validate
 from millrace.agents.vote import vote
 from millrace.prompts.library import PACKAGED, PromptLibrary
+from millrace.providers.backoff import Backoff
 from millrace.providers.entry import ProviderEntry
 from millrace.providers.pricing import Pricing
 from millrace.providers.registry import build_provider
@@ -34,6 +36,7 @@ from millrace.streams.offers import offers
 from millrace.streams.outcomes import OutcomesProcessor, watch_all
 from millrace.streams.publisher import Publisher
 from millrace.streams.reply_topics import ReplyTopics
+from millrace.streams.retries import Retries
 from millrace.streams.router import Router
 from millrace.streams.settings import Settings
 from millrace.streams.sink_consumer import SinkConsumer
@@ -103,7 +106,9 @@ class Parts:
                     chunks=self.topics.chunks,
                     outcomes=self.topics.outcomes,
                     usage=self.topics.usage,
+                    retries=self.topics.retries,
                 ),
+                backoff=Backoff(settings=self.settings.caller.backoff, draw=random.random),
                 cancellations=cancellations,
                 flush_seconds=self.settings.caller.chunk_flush_seconds,
                 clock=utc_now,
@@ -123,6 +128,19 @@ class Parts:
                 )
             )
         return made
+
+    def retries(self) -> Retries:
+        """What sends calls on once their time has come."""
+        return Retries(
+            topic=self.topics.retries,
+            group=f"{self.settings.app_id}-retries",
+            calls_topic=self.topics.calls,
+            kafka=self.settings.kafka,
+            settings=self.settings.retries,
+            publisher=self.publisher,
+            set_aside=self.set_aside,
+            clock=utc_now,
+        )
 
     async def validator(self) -> tuple[StreamApp, Chores]:
         """The validator role, with the joins of ensembles."""

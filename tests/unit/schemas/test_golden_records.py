@@ -23,13 +23,14 @@ from millrace.schemas.outcome import (
 from millrace.schemas.record import VERSION_HEADER, Record
 from millrace.schemas.request import Request
 from millrace.schemas.response import Response
+from millrace.schemas.retry import Retry
 
 GOLDEN = Path(__file__).parent / "golden"
 RECORDS: dict[str, type[Record]] = {
     record.schema_name: record
     for record in (
         Request, Cancellation, Call, Chunk, AttemptOutcome, Refusal, JoinOpened, JoinTimeout,
-        Response, UsageEvent, DeadLetter,
+        Response, UsageEvent, DeadLetter, Retry,
     )
 }  # fmt: skip
 OUTCOMES = ("outcome", "refusal", "join-opened", "join-timeout")

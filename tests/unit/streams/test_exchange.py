@@ -11,6 +11,7 @@ import pytest
 from pipeline_doubles import RecordingPublisher, ScriptedProvider, Step, never, until
 from pipeline_records import EPOCH, at, make_call, make_job, make_plan
 
+from millrace.providers.backoff import Backoff, BackoffSettings
 from millrace.providers.protocol import (
     Completion,
     ReasoningDelta,
@@ -65,6 +66,7 @@ class Bench:
     publisher: RecordingPublisher = field(default_factory=RecordingPublisher)
     now: datetime = field(default_factory=lambda: at(1))
     spent: list[UsageEvent] = field(default_factory=list)
+    backoff: BackoffSettings = field(default_factory=lambda: BackoffSettings(max_tries=1))
     ids: Iterator[int] = field(default_factory=lambda: count(1))
 
     def __post_init__(self) -> None:
@@ -77,7 +79,10 @@ class Bench:
             count_tokens=WordCount(),
             publisher=self.publisher,  # type: ignore[arg-type]
             patient=self.publisher,  # type: ignore[arg-type]
-            topics=ExchangeTopics(chunks="chunks", outcomes="outcomes", usage="usage"),
+            topics=ExchangeTopics(
+                chunks="chunks", outcomes="outcomes", usage="usage", retries="retries"
+            ),
+            backoff=Backoff(settings=self.backoff, draw=lambda: 0.0),
             cancellations=self.cancellations,
             flush_seconds=3600.0,
             clock=lambda: self.now,
