@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError
 
 from millrace.agents.policy import RequestPolicy, RoutePolicy
 from millrace.providers.backoff import BackoffSettings
+from millrace.providers.circuit import CircuitSettings
 from millrace.providers.entry import ProviderEntry
 from millrace.schemas.errors import ConfigurationError
 from millrace.schemas.record import Frozen, describe
@@ -48,6 +49,7 @@ class CallerSettings(Frozen):
     cancellation_window_seconds: float = Field(default=3600.0, gt=0)
     """How long a cancellation is remembered for work that has not started yet."""
     backoff: BackoffSettings = BackoffSettings()
+    circuit: CircuitSettings = CircuitSettings()
 
 
 class ValidatorSettings(Frozen):

@@ -1,6 +1,7 @@
 """One call, from its record to everything that is said about it."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -12,6 +13,7 @@ from pipeline_doubles import RecordingPublisher, ScriptedProvider, Step, never, 
 from pipeline_records import EPOCH, at, make_call, make_job, make_plan
 
 from millrace.providers.backoff import Backoff, BackoffSettings
+from millrace.providers.circuit import Circuits, CircuitSettings
 from millrace.providers.protocol import (
     Completion,
     ReasoningDelta,
@@ -35,6 +37,7 @@ from millrace.schemas.usage import Usage
 from millrace.schemas.vocabulary import CostSource
 from millrace.streams.cancellations import Cancellations
 from millrace.streams.exchange import Exchange, ExchangeTopics
+from millrace.streams.retrying import Retrying
 
 REPORTED = Usage(input_tokens=12, output_tokens=3)
 ANSWER = (TextDelta("Be"), TextDelta("cause"))
@@ -79,10 +82,15 @@ class Bench:
             count_tokens=WordCount(),
             publisher=self.publisher,  # type: ignore[arg-type]
             patient=self.publisher,  # type: ignore[arg-type]
-            topics=ExchangeTopics(
-                chunks="chunks", outcomes="outcomes", usage="usage", retries="retries"
+            topics=ExchangeTopics(chunks="chunks", outcomes="outcomes", usage="usage"),
+            retrying=Retrying(
+                backoff=Backoff(settings=self.backoff, draw=lambda: 0.0),
+                circuits=Circuits(settings=CircuitSettings(), now=time.monotonic),
+                cancellations=self.cancellations,
+                publisher=self.publisher,  # type: ignore[arg-type]
+                topic="retries",
+                clock=lambda: self.now,
             ),
-            backoff=Backoff(settings=self.backoff, draw=lambda: 0.0),
             cancellations=self.cancellations,
             flush_seconds=3600.0,
             clock=lambda: self.now,

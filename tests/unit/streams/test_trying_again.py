@@ -11,6 +11,7 @@ from pipeline_doubles import Published, RecordingPublisher, until
 from pipeline_records import at, make_call, make_job, make_plan
 
 from millrace.providers.backoff import Backoff, BackoffSettings
+from millrace.providers.circuit import Circuits, CircuitSettings
 from millrace.providers.protocol import Completion, ModelRequest, ProviderEvent, TextDelta
 from millrace.schemas.call import AttemptSummary, Call
 from millrace.schemas.cancellation import Cancellation
@@ -26,6 +27,7 @@ from millrace.schemas.retry import Retry
 from millrace.schemas.usage import Usage
 from millrace.streams.cancellations import Cancellations
 from millrace.streams.exchange import Exchange, ExchangeTopics
+from millrace.streams.retrying import Retrying
 from millrace.streams.trying_again import tries
 
 WHOLE = Completion(text="Yes", finish_reason="stop", usage=Usage(input_tokens=5, output_tokens=1))
@@ -34,11 +36,14 @@ SLOW = ProviderUnavailableError("it is slow", code="provider_timeout")
 BUSY = RateLimitedError("slow down", retry_after=30)
 
 
+Reply = ProviderError | tuple[str, ProviderError] | Completion
+
+
 @dataclass
 class Provider:
     """Each call meets the next of these: a failure, perhaps after a token, or an answer."""
 
-    replies: list[ProviderError | tuple[str, ProviderError] | Completion]
+    replies: list[Reply]
     name: str = "p00"
     asked: int = 0
 
@@ -76,14 +81,18 @@ class Bench:
     provider: Provider
     publisher: RecordingPublisher = field(default_factory=RecordingPublisher)
     settings: BackoffSettings = field(default_factory=BackoffSettings)
+    circuit: CircuitSettings = field(default_factory=CircuitSettings)
     draw: Callable[[], float] = lambda: 0.0
     now: datetime = field(default_factory=lambda: at(1))
     answered: int = 0
+    seconds: float = 0.0
+    """Of the clock that circuits go by."""
 
     def __post_init__(self) -> None:
         self.cancellations = Cancellations(window=timedelta(hours=1), clock=lambda: self.now)
+        self.circuits = Circuits(settings=self.circuit, now=lambda: self.seconds)
 
-    async def run(self, call: Call) -> None:
+    async def run(self, call: Call) -> bool:
         ids = count(1)
         exchange = Exchange(
             provider=self.provider,
@@ -91,16 +100,21 @@ class Bench:
             count_tokens=OneToken(),
             publisher=self.publisher,  # type: ignore[arg-type]
             patient=self.publisher,  # type: ignore[arg-type]
-            topics=ExchangeTopics(
-                chunks="chunks", outcomes="outcomes", usage="usage", retries="retries"
+            topics=ExchangeTopics(chunks="chunks", outcomes="outcomes", usage="usage"),
+            retrying=Retrying(
+                backoff=Backoff(settings=self.settings, draw=self.draw),
+                circuits=self.circuits,
+                cancellations=self.cancellations,
+                publisher=self.publisher,  # type: ignore[arg-type]
+                topic="retries",
+                clock=lambda: self.now,
             ),
-            backoff=Backoff(settings=self.settings, draw=self.draw),
             cancellations=self.cancellations,
             flush_seconds=0.0,
             clock=lambda: self.now,
             new_id=lambda: f"i{next(ids)}",
         )
-        await exchange.run(call, answered=self._answered)
+        return await exchange.run(call, answered=self._answered)
 
     def _answered(self) -> None:
         self.answered += 1
@@ -270,6 +284,92 @@ async def test_a_process_that_stops_during_the_wait_leaves_the_call_to_the_next(
 
     assert bench.publisher.outcomes == []
     assert [event for _, event, _ in rows(bench)] == ["reserved", "spent"]
+
+
+# --- Circuits
+
+ONCE = BackoffSettings(max_tries=1)
+FRAGILE = CircuitSettings(consecutive_failures=2, open_seconds=10, probes=1)
+
+
+async def opened(*replies: Reply) -> Bench:
+    """A bench whose circuit two calls have opened; these replies come after them."""
+    bench = Bench(Provider([DOWN, DOWN, *replies]), settings=ONCE, circuit=FRAGILE)
+    for name in ("a", "b"):
+        await bench.run(make_call(make_job(name)))
+    bench.publisher.written.clear()
+    return bench
+
+
+async def test_an_open_circuit_sends_a_call_to_the_next_candidate() -> None:
+    """Nobody is asked and nothing is booked; the stream says that another attempt follows."""
+    bench = await opened()
+    over = await bench.run(make_call(make_job(stream=True), make_plan(2)))
+
+    (outcome,) = bench.publisher.outcomes
+    assert outcome.error is not None
+    assert (over, outcome.status, outcome.error.code) == (True, "failed", "provider_unavailable")
+    assert "circuit is open" in outcome.error.message
+    assert (outcome.usage, bench.provider.asked, bench.publisher.ledger) == (None, 2, [])
+    assert [each.end for each in bench.publisher.chunks] == ["restarted"]
+
+
+async def test_where_no_candidate_is_left_the_call_waits_for_the_circuit() -> None:
+    """As the attempt that it is, until probes are let through."""
+    bench = await opened()
+    over = await bench.run(make_call())
+
+    (written,) = bench.put_off
+    assert isinstance(written.record, Retry)
+    assert (over, written.record.call) == (False, make_call())
+    assert written.record.not_before == at(1 + 10 + 0.5)
+    assert bench.publisher.outcomes == []
+
+
+async def test_a_call_that_cannot_outwait_the_circuit_fails() -> None:
+    """At once, so that its requester need not wait in vain."""
+    bench = await opened()
+    await bench.run(make_call(make_job(seconds=11)))
+
+    assert [each.status for each in bench.publisher.outcomes] == ["failed"]
+    assert bench.put_off == []
+
+
+async def test_a_circuit_closes_when_a_probe_is_answered() -> None:
+    """And calls are made as before."""
+    bench = await opened(WHOLE, WHOLE)
+    bench.seconds = 10.0
+    for name in ("c", "d"):
+        await bench.run(make_call(make_job(name)))
+
+    assert [each.status for each in bench.publisher.outcomes] == ["completed", "completed"]
+    assert bench.circuits.of("m0").state == "closed"
+
+
+async def test_a_probe_that_is_broken_off_leaves_its_place_to_another() -> None:
+    """Also before the provider has heard of it."""
+    bench = await opened(WHOLE)
+    bench.seconds = 10.0
+    bench.publisher.hold = True
+    probe = asyncio.create_task(bench.run(make_call(make_job("c"))))
+    await until(lambda: len(bench.publisher.ledger) == 1)
+    probe.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await probe
+    bench.publisher.hold = False
+
+    await bench.run(make_call(make_job("d")))
+    assert [each.status for each in bench.publisher.outcomes] == ["completed"]
+
+
+async def test_a_circuit_that_opens_between_tries_stops_them() -> None:
+    """The call waits then, as the try that it had come to."""
+    bench = Bench(Provider([DOWN, DOWN]), circuit=FRAGILE)
+    over = await bench.run(make_call())
+
+    (written,) = bench.put_off
+    assert isinstance(written.record, Retry)
+    assert (over, written.record.call.attempt, bench.provider.asked) == (True, 3, 2)
 
 
 def test_only_tries_of_the_same_model_in_a_row_are_counted() -> None:
