@@ -151,7 +151,7 @@ class Parts:
             clock=utc_now,
         )
 
-    def retries(self) -> Retries:
+    def retries(self, cancellations: Cancellations) -> Retries:
         """What sends calls on once their time has come."""
         return Retries(
             topic=self.topics.retries,
@@ -161,6 +161,7 @@ class Parts:
             settings=self.settings.retries,
             publisher=self.publisher,
             set_aside=self.set_aside,
+            cancellations=cancellations,
             clock=utc_now,
         )
 

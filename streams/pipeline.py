@@ -254,7 +254,7 @@ class _Process:
         await _first(listener.caught_up, self._failed, listening)
         callers = await parts.callers(stack, cancellations)
         self._running.callers = callers
-        retries = parts.retries()
+        retries = parts.retries(cancellations)
         self._running.retries = retries
         return [
             self._supervise("retries", retries.run()),

@@ -20,6 +20,7 @@ from millrace.schemas.errors import InvalidEventError, PipelineError
 from millrace.schemas.record import TRACE_HEADER
 from millrace.schemas.retry import Retry
 from millrace.streams.caller import LOST_MEMBERSHIP
+from millrace.streams.cancellations import Cancellations
 from millrace.streams.dead_letters import Clock, RawRecord, SetAside
 from millrace.streams.kafka_settings import KafkaSettings
 from millrace.streams.offsets import OffsetTracker, Partition
@@ -38,7 +39,8 @@ class Retries:
     """Reads the retries topic, in a group of its own.
 
     - Calls go on in the order of their times, under the key that they came with. One whose
-      request's deadline is sooner than its time goes on at the deadline, for its caller to end.
+      request's deadline is sooner than its time goes on at the deadline, and one that is cancelled
+      goes on at once, for its caller to end.
     - Offsets are committed only up to the first call that still waits, and only once the broker
       holds what went on.
     - A call that this process has sent on is not sent again when its record is read again.
@@ -55,6 +57,7 @@ class Retries:
         settings: RetrySettings,
         publisher: Publisher,
         set_aside: SetAside,
+        cancellations: Cancellations,
         clock: Clock,
         new_consumer: Callable[..., Any] = AIOKafkaConsumer,
     ) -> None:
@@ -63,6 +66,8 @@ class Retries:
         self._settings = settings
         self._publisher = publisher
         self._set_aside = set_aside
+        self._cancellations = cancellations
+        self._hastened = 0
         self._clock = clock
         self._heap = RetryHeap()
         self._tracker = OffsetTracker()
@@ -115,6 +120,7 @@ class Retries:
     async def _turn(self) -> None:
         """Send on what is due, then read until the next one is."""
         self._raise_failure()
+        self._hasten_cancelled()
         await self._send_due()
         self._hold_back()
         settings = self._settings
@@ -129,6 +135,14 @@ class Retries:
                 # to begin in its middle would let a commit pass what came before.
                 if assignment == self._assignments and Partition(*at) in self._owned:
                     await self._take(raw_record(record))
+
+    def _hasten_cancelled(self) -> None:
+        if self._hastened != self._cancellations.revision:
+            self._hastened = self._cancellations.revision
+            self._heap.hasten(self._cancelled)
+
+    def _cancelled(self, waiting: WaitingCall) -> bool:
+        return self._cancellations.covers(waiting.request_id, waiting.member)
 
     def _pause_seconds(self) -> float:
         poll, due = self._settings.poll_seconds, self._heap.next_due
@@ -171,10 +185,14 @@ class Retries:
             self._tracker.finish(partition, source.offset)
             return
         due = min(retry.not_before, call.job.deadline)
+        if self._cancellations.covers(call.job.request_id, call.member):
+            due = self._clock()
         self._heap.push(
             WaitingCall(
                 due=due.timestamp(),
                 identity=identity,
+                request_id=call.job.request_id,
+                member=call.member,
                 partition=partition,
                 offset=source.offset,
                 topic=self._calls_topic(call.target.provider),

@@ -1,6 +1,7 @@
 """What waits for its time, soonest first."""
 
 import heapq
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -16,6 +17,8 @@ class WaitingCall:
     """Seconds since 1970."""
     identity: str
     """Names the attempt and its time: a record that is read again has the same."""
+    request_id: str
+    member: int
     partition: Partition
     offset: int
     topic: str
@@ -49,6 +52,14 @@ class RetryHeap:
         _, _, waiting = heapq.heappop(self._heap)
         self.size_bytes -= len(waiting.value)
         return waiting
+
+    def hasten(self, chosen: Callable[[WaitingCall], bool]) -> None:
+        """Make these calls due at once, in the order of their coming."""
+        entries = [
+            (0.0 if chosen(waiting) else due, order, waiting) for due, order, waiting in self._heap
+        ]
+        heapq.heapify(entries)
+        self._heap = entries
 
     @property
     def next_due(self) -> float | None:

@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 from pipeline_under_test import Pipeline, read_topic
 
+from millrace.schemas.cancellation import Cancellation
 from millrace.schemas.retry import Retry
 from millrace.streams.topics import TopicNames
 
@@ -75,3 +76,18 @@ async def test_the_members_of_an_ensemble_are_tried_again(pipeline: Pipeline) ->
         ("openai", "completed"),
         ("openai", "failed"),
     ]
+
+
+async def test_a_call_that_waits_can_be_cancelled(pipeline: Pipeline) -> None:
+    """It ends long before its time."""
+    request_id = await pipeline.ask("patient", simulate="http=429 retry_after=300", route=ALONE)
+    events = pipeline.topics.ledger[request_id]
+    await pipeline.topics.until(lambda: len(events) == 2, "the first try's end")
+    record = Cancellation(request_id=request_id)
+    topic = TopicNames(pipeline.settings.kafka.topic_prefix).cancellations
+    await pipeline.producer.send_and_wait(topic, record.encode(), key=request_id.encode())
+
+    response = await pipeline.topics.response(request_id)
+    assert response.status == "cancelled"
+    assert [each.status for each in response.attempts] == ["failed", "cancelled"]
+    assert len(pipeline.paid(request_id)) == 1

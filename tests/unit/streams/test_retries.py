@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -16,9 +16,11 @@ from pipeline_doubles import RecordingPublisher, until
 from pipeline_records import at, make_call, make_job
 
 from millrace.schemas.call import Call
+from millrace.schemas.cancellation import Cancellation
 from millrace.schemas.errors import BrokerError, ErrorInfo, PipelineError
 from millrace.schemas.record import TRACE_HEADER
 from millrace.schemas.retry import Retry
+from millrace.streams.cancellations import Cancellations
 from millrace.streams.dead_letters import RawRecord
 from millrace.streams.kafka_settings import KafkaSettings
 from millrace.streams.offsets import Partition
@@ -142,6 +144,7 @@ class Bench:
 
     def __post_init__(self) -> None:
         self.gate.set()
+        self.cancellations = Cancellations(window=timedelta(hours=1), clock=lambda: self.now)
 
     async def _set_aside(
         self, source: RawRecord, error: PipelineError, **_: Any
@@ -171,6 +174,7 @@ class Bench:
             settings=RetrySettings.model_validate({"commit_interval_seconds": 0.001, **limits}),
             publisher=self.publisher,  # type: ignore[arg-type]
             set_aside=self._set_aside,
+            cancellations=self.cancellations,
             clock=lambda: self.now,
             new_consumer=self._new_consumer,
         )
@@ -252,6 +256,28 @@ async def test_a_call_whose_deadline_comes_first_goes_on_then() -> None:
         await bench.committed(2)
 
     assert bench.sent == ["expired", "late"]
+
+
+async def test_a_cancelled_call_goes_on_at_once() -> None:
+    """Its caller ends it then; also when the cancellation came first, and no other member's."""
+    bench = Bench()
+    bench.cancellations.add(Cancellation(request_id="first"))
+    for name in ("waits", "stopped", "first", "other-member"):
+        bench.log.write(retry(name, due=100))
+    async with bench.running():
+        await bench.read(4)
+        assert bench.sent == ["first"]
+
+        bench.cancellations.add(Cancellation(request_id="stopped"))
+        bench.cancellations.add(Cancellation(request_id="other-member", members=(1,)))
+        await until(lambda: len(bench.sent) == 2)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert bench.sent == ["first", "stopped"]
+
+        bench.now = at(100)
+        await until(lambda: len(bench.sent) == 4)
+        assert bench.sent[2:] == ["waits", "other-member"]
 
 
 async def test_nothing_is_committed_before_the_broker_holds_the_call() -> None:
@@ -523,8 +549,8 @@ def test_the_heap_gives_what_is_due_in_order_and_counts_bytes(
     for offset, (due, partition, value) in enumerate(entries):
         heap.push(
             WaitingCall(
-                due=due, identity="i", partition=Partition(TOPIC, partition), offset=offset,
-                topic="t", key=None, value=value, headers=(),
+                due=due, identity="i", request_id="r", member=0, topic="t", key=None, value=value,
+                partition=Partition(TOPIC, partition), offset=offset, headers=(),
             )
         )  # fmt: skip
     heap.drop({Partition(TOPIC, dropped)})
