@@ -186,14 +186,14 @@ class Join:
         offset: int,
     ) -> Decision:
         call = outcome.call
-        before = state.members.get(call.member, Member())
         follow = None if isinstance(checked, ValidOutput) else _next_call(outcome, checked)
         error = None if isinstance(checked, ValidOutput) else checked
         member = Member(
             decided=call.attempt,
             done=follow is None,
             answer=_answer(outcome, checked) if isinstance(checked, ValidOutput) else None,
-            attempts=(*before.attempts, outcome.summary(error)),
+            # Those before it may have had no outcome: the same model was asked again.
+            attempts=(*call.history, outcome.summary(error)),
         )
         open_state = state.model_copy(
             update={

@@ -21,6 +21,8 @@ class BackoffSettings(Frozen):
 
     max_tries: int = Field(default=4, ge=1)
     """How often one candidate is asked for one answer, the first time included."""
+    tries_before_fallback: int = Field(default=1, ge=1)
+    """The same while another candidate is left, which can begin at once."""
     base_seconds: float = Field(default=0.25, gt=0)
     """The longest wait before the second try; it doubles with each further one."""
     max_seconds: float = Field(default=60.0, gt=0)
@@ -84,13 +86,15 @@ class Backoff:
             tries: How often this candidate has been asked by now, at least 1.
             begun: Whether any part of an answer came. It has been shown then, and was paid.
             remaining_seconds: Until the request's deadline. A wait always ends before it.
-            other_candidate: Whether the call may go to another model. It is not kept for a long
-                wait then: the other one can begin at once.
+            other_candidate: Whether the call may go to another model. It is asked sooner then,
+                and never kept for a long wait: the other one can begin at once.
         """
         final = self._final(error, tries=tries, begun=begun)
         if final is not None:
             return GiveUp(final)
         settings = self.settings
+        if other_candidate and tries >= settings.tries_before_fallback:
+            return GiveUp("other_candidate")
         seconds = self._wait(tries, error.retry_after)
         if seconds >= remaining_seconds or seconds > settings.max_wait_seconds:
             return GiveUp("no_time")

@@ -121,6 +121,8 @@ class Call(Record):
     """This member's earlier attempts."""
     budgets: tuple[str, ...] = ()
     """The budgets that hold a reservation for this attempt, to be told what it cost."""
+    claimed_as: str | None = None
+    """The earlier attempt at the same model for which it was made; None: for this one."""
 
     @property
     def attempt_id(self) -> str:
@@ -146,5 +148,6 @@ class Call(Record):
                 "candidate": candidate,
                 "history": (*self.history, failed),
                 "budgets": (),
+                "claimed_as": None,
             }
         )

@@ -14,6 +14,7 @@ from millrace.schemas.outcome import AttemptOutcome, JoinOpened, JoinTimeout, Re
 from millrace.schemas.record import SCHEMA_HEADER, TRACE_HEADER, VERSION_HEADER, Record
 from millrace.schemas.request import Request
 from millrace.schemas.response import Response
+from millrace.schemas.retry import Retry
 from millrace.streams.json_schemas import PUBLIC_RECORDS, shared_definitions
 from millrace.streams.topics import TopicNames
 
@@ -119,6 +120,14 @@ def channels(names: TopicNames) -> Sequence[Channel]:
             summary="What became of each attempt, and what else ends requests.",
             key="The request_id.",
             records=(AttemptOutcome, Refusal, JoinOpened, JoinTimeout),
+        ),
+        Channel(
+            id="retries",
+            address=names.retries,
+            action="send",
+            summary="Calls that wait for their time before the same model is asked again.",
+            key="The key of the request.",
+            records=(Retry,),
         ),
     )
 

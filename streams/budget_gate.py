@@ -112,7 +112,7 @@ def settlements(
     return tuple(
         BudgetSettlement(
             budget=name,
-            claim_id=call.attempt_id,
+            claim_id=call.claimed_as or call.attempt_id,
             invocation=invocation,
             usd=usd,
             tokens=tokens,

@@ -247,9 +247,12 @@ class Caller:
             raise RuntimeError("calls are made inside tasks")
         self._attempts[attempt] = current
         try:
-            await self._exchange.run(call, answered=place.leave)
+            over = await self._exchange.run(call, answered=place.leave)
         finally:
             del self._attempts[attempt]
+        if not over:
+            # It comes again as the same attempt.
+            return
         self._made[attempt] = None
         if len(self._made) > self._settings.remembered_attempts:
             self._made.popitem(last=False)

@@ -34,10 +34,13 @@ class Cancellations:
         self._members: OrderedDict[str, tuple[frozenset[int], float]] = OrderedDict()
         self._watchers: dict[str, dict[int, Callable[[], None]]] = {}
         self._next_watcher = 0
+        self.revision = 0
+        """Grows with each cancellation, for those who look now and then."""
         self._who: dict[int, int] = {}
 
     def add(self, cancellation: Cancellation) -> None:
         """Remember a cancellation and stop what it names."""
+        self.revision += 1
         request_id = cancellation.request_id
         now = self._clock().timestamp()
         members = frozenset(cancellation.members if cancellation.members is not None else (_ALL,))

@@ -2,15 +2,17 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import structlog
 
+from millrace.providers.backoff import GiveUp, RetryHere, Verdict
+from millrace.providers.circuit import Ending, Permit, ending
 from millrace.providers.protocol import (
     Completion,
     ModelRequest,
@@ -34,6 +36,8 @@ from millrace.streams.cancellations import Cancellations
 from millrace.streams.chunk_stream import ChunkStream
 from millrace.streams.dead_letters import Clock
 from millrace.streams.publisher import Publisher
+from millrace.streams.retrying import Retrying, circuit_open
+from millrace.streams.trying_again import again
 
 log = structlog.get_logger(__name__)
 
@@ -91,6 +95,14 @@ class _Reply:
     completion: Completion | None = None
     key_alias: str | None = None
     """The key that was used for a call that failed, where the failure tells."""
+    failure: ProviderError | None = None
+
+    @property
+    def ending(self) -> Ending:
+        """What it tells of the provider; nothing when it was broken off."""
+        if self.failure is None and self.completion is None:
+            return "unknown"
+        return ending(self.failure)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +133,9 @@ class Exchange:
     chunks, one outcome, and the ledger events; only then may the call's offset be committed.
     The ledger's `reserved` event is acknowledged before the provider hears of the call, so
     that no crash leaves a paid call out of the books.
+
+    A failure after which the same model is worth another try is no outcome: the call goes on as
+    its next attempt, here after a short wait or by way of the retries topic after a long one.
     """
 
     provider: Provider
@@ -130,14 +145,18 @@ class Exchange:
     patient: Publisher
     """For what nobody waits for."""
     topics: ExchangeTopics
+    retrying: Retrying
     cancellations: Cancellations
     flush_seconds: float
     clock: Clock
     new_id: NewId
     on_spent: Callable[[UsageEvent], None] = lambda _: None
 
-    async def run(self, call: Call, *, answered: Callable[[], object] = lambda: None) -> None:
+    async def run(self, call: Call, *, answered: Callable[[], object] = lambda: None) -> bool:
         """Make the call and say how it ended; `answered` is called when the provider is done.
+
+        Returns whether this attempt is over; False if it was put off as it is, because its
+        model must not be asked now.
 
         When the task is cancelled (shutdown, or the partition went to another process), the
         broken-off call is booked as an estimate, no outcome is written, and whoever reads the
@@ -146,21 +165,44 @@ class Exchange:
         Raises:
             BrokerError: A record cannot be written; the call must stay uncommitted.
         """
+        current = call
+        while isinstance(next_try := await self._attempt(current, answered), Call):
+            current = next_try
+        return next_try == "over" or current is not call
+
+    async def _attempt(
+        self, call: Call, answered: Callable[[], object]
+    ) -> Call | Literal["over", "put_off"]:
+        """Make one attempt; returns the one to be made after it, if that is to be made here."""
         job = call.job
         now = self.clock()
         if self.cancellations.covers(job.request_id, call.member):
             await self._end_unstarted(call, "cancelled", _cancelled(), now)
         elif now >= job.deadline:
             await self._end_unstarted(call, "expired", _expired(), now)
+        elif (permit := self.retrying.circuit(call).begin()) is None:
+            return await self._turn_away(call, now)
         else:
-            await self._invoke(call, now, answered)
+            return await self._invoke(call, now, answered, permit) or "over"
+        return "over"
+
+    async def _turn_away(self, call: Call, now: datetime) -> Literal["over", "put_off"]:
+        """Leave the call to another candidate, or to a later time, without making it."""
+        error = circuit_open(call)
+        wait = self.retrying.closed_for(call)
+        if wait is not None:
+            waiting = await self.retrying.put_off(call, error, wait)
+            if waiting is not None:
+                await waiting
+                return "put_off"
+        await self._end_unstarted(call, "failed", error, now)
+        return "over"
 
     async def _end_unstarted(
         self, call: Call, status: AttemptStatus, error: ErrorInfo, now: datetime
     ) -> None:
         invocation = self.new_id()
         chunks = self._chunk_stream(call, invocation)
-        await chunks.close(_CHUNK_END[status])
         outcome = AttemptOutcome(
             call=call,
             invocation=invocation,
@@ -169,32 +211,72 @@ class Exchange:
             timing=Timing(queued_ms=_ms(now - call.job.accepted_at)),
             finished_at=now,
         )
+        await chunks.close(_chunk_end(call, outcome))
         settled = await self._settle(call, invocation, cost_usd=Decimal(0), usage=Usage())
         await self._publish_outcome(outcome, chunks, settled=settled)
 
     async def _invoke(
-        self, call: Call, started_at: datetime, answered: Callable[[], object]
-    ) -> None:
+        self, call: Call, started_at: datetime, answered: Callable[[], object], permit: Permit
+    ) -> Call | None:
         invocation = self.new_id()
         estimate = Usage(input_tokens=self.count_tokens.request(call), source="estimated")
         reservation = self._reservation(call, invocation, estimate, started_at)
-        await (await self._send_ledger(call, reservation, self.publisher))
-        begun = _Begun(
-            call=call,
-            reservation=reservation,
-            chunks=self._chunk_stream(call, invocation),
-            reply=_Reply(),
-            start=time.perf_counter(),
-        )
-        try:
-            status, error = await self._converse(call, begun.reply, begun.chunks)
-        except asyncio.CancelledError:
-            error = ErrorInfo(code="interrupted", message="the call was broken off; it is repeated")
-            result = self._spent(begun, "cancelled", error)
-            await _finish_despite_cancellation(self._book(begun, result))
-            raise
+        reply = _Reply()
+        with self._telling(call, permit, reply):
+            await (await self._send_ledger(call, reservation, self.publisher))
+            begun = _Begun(
+                call=call,
+                reservation=reservation,
+                chunks=self._chunk_stream(call, invocation),
+                reply=reply,
+                start=time.perf_counter(),
+            )
+            try:
+                status, error = await self._converse(call, begun.reply, begun.chunks)
+            except asyncio.CancelledError:
+                error = ErrorInfo(
+                    code="interrupted", message="the call was broken off; it is repeated"
+                )
+                result = self._spent(begun, "cancelled", error)
+                await _finish_despite_cancellation(self._book(begun, result))
+                raise
+        result = self._spent(begun, status, error)
+        verdict = self._verdict(begun)
+        if isinstance(verdict, RetryHere) and error is not None:
+            await self._book(begun, result)
+            await self.retrying.pause(call, verdict.seconds)
+            return again(call, result, error)
         answered()
-        await self._conclude(begun, self._spent(begun, status, error), error)
+        if isinstance(verdict, GiveUp) or error is None:
+            await self._conclude(begun, result, error)
+        else:
+            await self._put_off(begun, result, error, verdict.seconds)
+        return None
+
+    @contextmanager
+    def _telling(self, call: Call, permit: Permit, reply: _Reply) -> Iterator[None]:
+        """Tell the model's circuit how the call ended, however it ends."""
+        try:
+            yield
+        finally:
+            self.retrying.circuit(call).end(permit, reply.ending)
+
+    def _verdict(self, begun: _Begun) -> Verdict:
+        failure = begun.reply.failure
+        if failure is None:
+            return GiveUp("not_retryable")
+        return self.retrying.verdict(begun.call, failure, begun=begun.reply.deltas > 0)
+
+    async def _put_off(
+        self, begun: _Begun, result: Spent, error: ErrorInfo, seconds: float
+    ) -> None:
+        """Send the next attempt to wait for its time."""
+        call = again(begun.call, result, error)
+        waiting = await self.retrying.put_off(call, error, seconds)
+        if waiting is None:
+            await self._conclude(begun, result, error)
+        else:
+            await asyncio.gather(waiting, self._book(begun, result))
 
     async def _converse(
         self, call: Call, reply: _Reply, chunks: ChunkStream
@@ -228,6 +310,7 @@ class Exchange:
                 attempt=call.attempt,
                 code=error.code,
             )
+            reply.failure = error
             return "failed", error.info()
         except PipelineError:
             raise
@@ -361,7 +444,7 @@ class Exchange:
         await self._publish_outcome(outcome, chunks, event, settled=settled)
 
     async def _book(self, begun: _Begun, result: Spent) -> None:
-        """Book a call that was broken off; another process makes it again."""
+        """Book an invocation without an outcome; the call is made again."""
         event = spent(begun.reservation, result)
         await begun.chunks.close("restarted")
         ledger = await self._send_ledger(begun.call, event, self.patient)

@@ -14,6 +14,7 @@ from millrace.schemas.outcome import AttemptOutcome, JoinOpened, JoinTimeout, Re
 from millrace.schemas.record import Record
 from millrace.schemas.request import Request
 from millrace.schemas.response import Response
+from millrace.schemas.retry import Retry
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -34,6 +35,7 @@ WRITTEN_BY_MILLRACE: tuple[type[Record], ...] = (
     Refusal,
     JoinOpened,
     JoinTimeout,
+    Retry,
 )
 """Described as they are written. Fields may be added in time, so unknown ones are allowed."""
 

@@ -24,6 +24,7 @@ TopicKind = Literal[
     "cancellations",
     "dead-letters",
     "evaluations",
+    "retries",
 ]
 
 _CODEC_PACKAGE = "cramjam"

@@ -1,11 +1,16 @@
 """Makes the parts of a process from its settings; decides nothing."""
 
+import random
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
+
+import structlog
 
 from millrace.agents.accept_request import AcceptRequest
 from millrace.agents.join import Join
@@ -13,6 +18,8 @@ from millrace.agents.plan_route import PlanRoute
 from millrace.agents.validate_output import validate
 from millrace.agents.vote import vote
 from millrace.prompts.library import PACKAGED, PromptLibrary
+from millrace.providers.backoff import Backoff
+from millrace.providers.circuit import Circuits, CircuitState
 from millrace.providers.entry import ProviderEntry
 from millrace.providers.pricing import Pricing
 from millrace.providers.registry import build_provider
@@ -43,6 +50,8 @@ from millrace.streams.offers import offers
 from millrace.streams.outcomes import OutcomesProcessor, watch_all
 from millrace.streams.publisher import Publisher
 from millrace.streams.reply_topics import ReplyTopics
+from millrace.streams.retries import Retries
+from millrace.streams.retrying import Retrying
 from millrace.streams.router import Router
 from millrace.streams.settings import Settings
 from millrace.streams.sink_consumer import SinkConsumer
@@ -50,6 +59,8 @@ from millrace.streams.stream_app import StreamApp
 from millrace.streams.tally import Tally
 from millrace.streams.topic_admin import TopicAdmin
 from millrace.streams.topics import TopicNames
+
+log = structlog.get_logger(__name__)
 
 Chores = list[Coroutine[Any, Any, None]]
 """What has to run beside a processor, until cancelled."""
@@ -113,6 +124,7 @@ class Parts:
                     outcomes=self.topics.outcomes,
                     usage=self.topics.usage,
                 ),
+                retrying=self._retrying(name, cancellations),
                 cancellations=cancellations,
                 flush_seconds=self.settings.caller.chunk_flush_seconds,
                 clock=utc_now,
@@ -132,6 +144,35 @@ class Parts:
                 )
             )
         return made
+
+    def _retrying(self, provider: str, cancellations: Cancellations) -> Retrying:
+        caller = self.settings.caller
+        return Retrying(
+            backoff=Backoff(settings=caller.backoff, draw=random.random),
+            circuits=Circuits(
+                settings=caller.circuit,
+                now=time.monotonic,
+                on_change=partial(_tell_of_circuit, provider),
+            ),
+            cancellations=cancellations,
+            publisher=self.publisher,
+            topic=self.topics.retries,
+            clock=utc_now,
+        )
+
+    def retries(self, cancellations: Cancellations) -> Retries:
+        """What sends calls on once their time has come."""
+        return Retries(
+            topic=self.topics.retries,
+            group=f"{self.settings.app_id}-retries",
+            calls_topic=self.topics.calls,
+            kafka=self.settings.kafka,
+            settings=self.settings.retries,
+            publisher=self.publisher,
+            set_aside=self.set_aside,
+            cancellations=cancellations,
+            clock=utc_now,
+        )
 
     async def validator(self) -> tuple[StreamApp, Chores]:
         """The validator role, with the joins of ensembles."""
@@ -226,6 +267,10 @@ class Parts:
             on_failure=self.on_failure,
             folder=self.settings.data_folder,
         )
+
+
+def _tell_of_circuit(provider: str, model: str, state: CircuitState) -> None:
+    log.warning("circuit.changed", provider=provider, model=model, state=state)
 
 
 class _EstimatedTokens:

@@ -26,6 +26,7 @@ from millrace.streams.kafka_topic_admin import KafkaTopicAdmin
 from millrace.streams.names import changelogs
 from millrace.streams.parts import Parts
 from millrace.streams.publisher import Publisher
+from millrace.streams.retries import Retries
 from millrace.streams.roles import Role
 from millrace.streams.settings import Settings
 from millrace.streams.sink_consumer import SinkConsumer
@@ -49,6 +50,7 @@ class RunningPipeline:
 
     tally: Tally = field(default_factory=Tally)
     callers: list[Caller] = field(default_factory=list)
+    retries: Retries | None = None
     apps: list[StreamApp] = field(default_factory=list)
     sink: SinkConsumer | None = None
     url: str = ""
@@ -70,6 +72,8 @@ class RunningPipeline:
         """The parts that are not ready yet."""
         waiting = [f"caller of {each.provider}" for each in self.callers if not each.ready.is_set()]
         waiting += [f"processor of {each.topic}" for each in self.apps if not each.ready.is_set()]
+        if self.retries is not None and not self.retries.ready.is_set():
+            waiting.append("retries")
         if self.sink is not None and not self.sink.ready.is_set():
             waiting.append("sink")
         return waiting
@@ -250,7 +254,12 @@ class _Process:
         await _first(listener.caught_up, self._failed, listening)
         callers = await parts.callers(stack, cancellations)
         self._running.callers = callers
-        return [self._supervise(f"caller {each.provider}", each.run()) for each in callers]
+        retries = parts.retries(cancellations)
+        self._running.retries = retries
+        return [
+            self._supervise("retries", retries.run()),
+            *(self._supervise(f"caller {each.provider}", each.run()) for each in callers),
+        ]
 
     async def _start_apps(self, stack: AsyncExitStack, parts: Parts) -> list[StreamApp]:
         """The validator first, so that nothing is asked that nobody could end."""
@@ -286,6 +295,8 @@ class _Process:
         limit = self._settings.caller.drain_seconds + WIND_DOWN_SECONDS
         try:
             async with asyncio.timeout(limit if not self._failed.is_set() else WIND_DOWN_SECONDS):
+                if self._running.retries is not None:
+                    self._running.retries.stop()
                 for caller in self._running.callers:
                     caller.stop()
                 for app in reversed(apps):

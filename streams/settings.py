@@ -17,11 +17,14 @@ from pydantic import Field, ValidationError
 
 from millrace.agents.budget_policy import BudgetPolicy
 from millrace.agents.policy import RequestPolicy, RoutePolicy
+from millrace.providers.backoff import BackoffSettings
+from millrace.providers.circuit import CircuitSettings
 from millrace.providers.entry import ProviderEntry
 from millrace.schemas.errors import ConfigurationError
 from millrace.schemas.record import Frozen, describe
 from millrace.sinks.settings import ClickHouseSettings
 from millrace.streams.kafka_settings import KafkaSettings
+from millrace.streams.retry_settings import RetrySettings
 from millrace.streams.usual_providers import usual_providers
 
 ENV_PREFIX = "MILLRACE_"
@@ -49,6 +52,8 @@ class CallerSettings(Frozen):
     """How many finished attempt ids a process remembers, so that a duplicate is not paid again."""
     cancellation_window_seconds: float = Field(default=3600.0, gt=0)
     """How long a cancellation is remembered for work that has not started yet."""
+    backoff: BackoffSettings = BackoffSettings()
+    circuit: CircuitSettings = CircuitSettings()
 
 
 class ValidatorSettings(Frozen):
@@ -96,6 +101,7 @@ class Settings(Frozen):
     requests: RequestPolicy = RequestPolicy()
     router: RouterSettings = RouterSettings()
     caller: CallerSettings = CallerSettings()
+    retries: RetrySettings = RetrySettings()
     validator: ValidatorSettings = ValidatorSettings()
     prompts: PromptSettings = PromptSettings()
     web: WebSettings = WebSettings()

@@ -15,6 +15,7 @@ from millrace.schemas.outcome import AttemptOutcome, JoinOpened, JoinTimeout, Re
 from millrace.schemas.record import Record
 from millrace.schemas.request import Request
 from millrace.schemas.response import Response
+from millrace.schemas.retry import Retry
 from millrace.streams.kafka_settings import (
     DEAD_LETTER_FACTOR,
     KafkaSettings,
@@ -198,6 +199,7 @@ _KINDS: dict[TopicKind, _Kind] = {
         size_factor=DEAD_LETTER_FACTOR,
     ),
     "evaluations": _Kind("replay_id", "results of replays", (Response,), 30),
+    "retries": _Kind("request_id or conversation_id", "calls that wait until a time", (Retry,), 7),
 }
 
 

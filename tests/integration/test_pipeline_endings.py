@@ -206,7 +206,7 @@ async def test_an_ensemble_votes(pipeline: Pipeline) -> None:
 
 async def test_an_ensemble_outlives_a_failing_member(pipeline: Pipeline) -> None:
     """The member is missing, the others decide."""
-    pipeline.simulator.script(ScriptedBehaviour(instance="gemini", http=500))
+    pipeline.simulator.script(ScriptedBehaviour(instance="gemini", http=500, times=4))
     request_id = await pipeline.ask(
         "one-fails", simulate='answer="No"', route={**ENSEMBLE, "quorum": 2}
     )

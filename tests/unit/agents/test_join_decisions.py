@@ -324,6 +324,20 @@ def test_a_member_falls_back_on_its_own() -> None:
     assert [(each.member, each.attempt) for each in response.attempts] == [(0, 1), (0, 2), (1, 1)]
 
 
+def test_a_member_that_was_asked_again_lists_every_try() -> None:
+    """The earlier ones had no outcome: they stand in the history of the call."""
+    job, plan = make_job(), make_plan(1, 1)
+    first = make_call(job, plan, member=0)
+    failed = make_outcome(first, status="failed").summary()
+    topic = Topic()
+    topic.read(JoinOpened(job=job, plan=plan))
+    topic.read(make_outcome(first.following(candidate=0, failed=failed), text="x"))
+    topic.read(make_outcome(make_call(job, plan, member=1), text="x", seconds=2))
+
+    (response,) = topic.responses
+    assert [(each.member, each.attempt) for each in response.attempts] == [(0, 1), (0, 2), (1, 1)]
+
+
 def test_a_member_quicker_than_the_announcement_opens_the_join() -> None:
     """Calls and announcement go to different topics."""
     opened, outcomes = members("a", "a")

@@ -33,7 +33,17 @@ def test_the_example_config_shows_the_defaults() -> None:
     plain = load_settings(None, {})
     examples = {("kafka", "bootstrap_servers"), ("kafka", "topics"), ("clickhouse", "url")}
 
-    for section in ("kafka", "clickhouse", "requests", "router", "caller", "validator", "web"):
+    sections = [
+        "kafka",
+        "clickhouse",
+        "requests",
+        "router",
+        "caller",
+        "retries",
+        "validator",
+        "web",
+    ]
+    for section in sections:
         for name in given[section]:
             if (section, name) not in examples:
                 shown, default = _of(settings, section, name), _of(plain, section, name)

@@ -24,6 +24,7 @@ from millrace.schemas.outcome import (
 from millrace.schemas.record import VERSION_HEADER, Record
 from millrace.schemas.request import Request
 from millrace.schemas.response import Response
+from millrace.schemas.retry import Retry
 
 GOLDEN = Path(__file__).parent / "golden"
 RECORDS: dict[str, type[Record]] = {
@@ -31,6 +32,7 @@ RECORDS: dict[str, type[Record]] = {
     for record in (
         Request, Cancellation, Call, Chunk, AttemptOutcome, Refusal, JoinOpened, JoinTimeout,
         Response, UsageEvent, BudgetClaim, BudgetSettlement, BudgetRelease, BudgetAlert, DeadLetter,
+        Retry,
     )
 }  # fmt: skip
 OUTCOMES = ("outcome", "refusal", "join-opened", "join-timeout")

@@ -1,6 +1,7 @@
 """One call, from its record to everything that is said about it."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,8 @@ import pytest
 from pipeline_doubles import RecordingPublisher, ScriptedProvider, Step, never, until
 from pipeline_records import EPOCH, at, make_call, make_job, make_plan
 
+from millrace.providers.backoff import Backoff, BackoffSettings
+from millrace.providers.circuit import Circuits, CircuitSettings
 from millrace.providers.protocol import (
     Completion,
     ReasoningDelta,
@@ -35,6 +38,7 @@ from millrace.schemas.usage import Usage
 from millrace.schemas.vocabulary import CostSource
 from millrace.streams.cancellations import Cancellations
 from millrace.streams.exchange import Exchange, ExchangeTopics
+from millrace.streams.retrying import Retrying
 
 REPORTED = Usage(input_tokens=12, output_tokens=3)
 ANSWER = (TextDelta("Be"), TextDelta("cause"))
@@ -66,6 +70,7 @@ class Bench:
     publisher: RecordingPublisher = field(default_factory=RecordingPublisher)
     now: datetime = field(default_factory=lambda: at(1))
     spent: list[UsageEvent] = field(default_factory=list)
+    backoff: BackoffSettings = field(default_factory=lambda: BackoffSettings(max_tries=1))
     ids: Iterator[int] = field(default_factory=lambda: count(1))
 
     def __post_init__(self) -> None:
@@ -79,6 +84,14 @@ class Bench:
             publisher=self.publisher,  # type: ignore[arg-type]
             patient=self.publisher,  # type: ignore[arg-type]
             topics=ExchangeTopics(chunks="chunks", outcomes="outcomes", usage="usage"),
+            retrying=Retrying(
+                backoff=Backoff(settings=self.backoff, draw=lambda: 0.0),
+                circuits=Circuits(settings=CircuitSettings(), now=time.monotonic),
+                cancellations=self.cancellations,
+                publisher=self.publisher,  # type: ignore[arg-type]
+                topic="retries",
+                clock=lambda: self.now,
+            ),
             cancellations=self.cancellations,
             flush_seconds=3600.0,
             clock=lambda: self.now,
