@@ -2,17 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from decimal import Decimal
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
 
 import structlog
 
 from millrace.providers.backoff import GiveUp, RetryHere, Verdict
-from millrace.providers.circuit import Ending, Permit, ending
+from millrace.providers.circuit import Permit
 from millrace.providers.protocol import (
     Completion,
     ModelRequest,
@@ -24,85 +23,22 @@ from millrace.providers.protocol import (
 )
 from millrace.schemas.call import Call
 from millrace.schemas.chunk import ToolCallDelta
-from millrace.schemas.errors import BrokerError, ErrorCode, ErrorInfo, PipelineError, ProviderError
+from millrace.schemas.errors import ErrorInfo, PipelineError, ProviderError
 from millrace.schemas.ids import NewId
 from millrace.schemas.ledger import UsageEvent
 from millrace.schemas.outcome import AttemptOutcome
-from millrace.schemas.usage import Timing, Usage
-from millrace.schemas.vocabulary import AttemptStatus, ChunkEnd, CostSource
-from millrace.streams.books import Spent, ledger_key, reserved, spent
-from millrace.streams.budget_gate import settlements
+from millrace.schemas.usage import Timing
+from millrace.schemas.vocabulary import AttemptStatus
+from millrace.streams.books import Spent
+from millrace.streams.call_records import CallRecords
 from millrace.streams.cancellations import Cancellations
 from millrace.streams.chunk_stream import ChunkStream
 from millrace.streams.dead_letters import Clock
-from millrace.streams.publisher import Publisher
+from millrace.streams.reckoning import Reckoning, Reply, milliseconds
 from millrace.streams.retrying import Retrying, circuit_open
 from millrace.streams.trying_again import again
 
 log = structlog.get_logger(__name__)
-
-_NOTHING_SPENT: frozenset[ErrorCode] = frozenset(
-    {
-        "rate_limited",
-        "authentication_failed",
-        "model_not_found",
-        "context_length_exceeded",
-        "request_refused",
-        "provider_unavailable",
-    }
-)
-"""Failures that cost nothing as long as no part of an answer has come."""
-
-_CHUNK_END: dict[AttemptStatus, ChunkEnd] = {
-    "failed": "error",
-    "expired": "error",
-    "cancelled": "cancelled",
-}
-
-
-class CountTokens(Protocol):
-    """Estimates tokens where a provider does not say."""
-
-    def request(self, call: Call) -> int:
-        """The input tokens of a call."""
-        ...
-
-    def text(self, text: str) -> int:
-        """The tokens of a text."""
-        ...
-
-
-class Price(Protocol):
-    """Prices the usage of one provider entry's models."""
-
-    def __call__(
-        self, model: str, usage: Usage, reported: Decimal | None
-    ) -> tuple[Decimal | None, CostSource]:
-        """The cost in US dollars, None when unknown, and where it comes from."""
-        ...
-
-
-@dataclass(slots=True)
-class _Reply:
-    """What has come of an answer so far."""
-
-    text: list[str] = field(default_factory=list)
-    reasoning: list[str] = field(default_factory=list)
-    tool_arguments: list[str] = field(default_factory=list)
-    deltas: int = 0
-    usage: Usage | None = None
-    first_token_at: float | None = None
-    completion: Completion | None = None
-    key_alias: str | None = None
-    """The key that was used for a call that failed, where the failure tells."""
-    failure: ProviderError | None = None
-
-    @property
-    def ending(self) -> Ending:
-        """What it tells of the provider; nothing when it was broken off."""
-        if self.failure is None and self.completion is None:
-            return "unknown"
-        return ending(self.failure)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,17 +48,8 @@ class _Begun:
     call: Call
     reservation: UsageEvent
     chunks: ChunkStream
-    reply: _Reply
+    reply: Reply
     start: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExchangeTopics:
-    """Where an exchange writes."""
-
-    chunks: str
-    outcomes: str
-    usage: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,18 +66,12 @@ class Exchange:
     """
 
     provider: Provider
-    price: Price
-    count_tokens: CountTokens
-    publisher: Publisher
-    patient: Publisher
-    """For what nobody waits for."""
-    topics: ExchangeTopics
+    reckoning: Reckoning
+    records: CallRecords
     retrying: Retrying
     cancellations: Cancellations
-    flush_seconds: float
     clock: Clock
     new_id: NewId
-    on_spent: Callable[[UsageEvent], None] = lambda _: None
 
     async def run(self, call: Call, *, answered: Callable[[], object] = lambda: None) -> bool:
         """Make the call and say how it ended; `answered` is called when the provider is done.
@@ -202,32 +123,28 @@ class Exchange:
         self, call: Call, status: AttemptStatus, error: ErrorInfo, now: datetime
     ) -> None:
         invocation = self.new_id()
-        chunks = self._chunk_stream(call, invocation)
         outcome = AttemptOutcome(
             call=call,
             invocation=invocation,
             status=status,
             error=error,
-            timing=Timing(queued_ms=_ms(now - call.job.accepted_at)),
+            timing=Timing(queued_ms=milliseconds(now - call.job.accepted_at)),
             finished_at=now,
         )
-        await chunks.close(_chunk_end(call, outcome))
-        settled = await self._settle(call, invocation, cost_usd=Decimal(0), usage=Usage())
-        await self._publish_outcome(outcome, chunks, settled=settled)
+        await self.records.end_unstarted(outcome, self.records.chunk_stream(call, invocation))
 
     async def _invoke(
         self, call: Call, started_at: datetime, answered: Callable[[], object], permit: Permit
     ) -> Call | None:
         invocation = self.new_id()
-        estimate = Usage(input_tokens=self.count_tokens.request(call), source="estimated")
-        reservation = self._reservation(call, invocation, estimate, started_at)
-        reply = _Reply()
+        reservation = self.reckoning.reservation(call, invocation=invocation, started_at=started_at)
+        reply = Reply()
         with self._telling(call, permit, reply):
-            await (await self._send_ledger(call, reservation, self.publisher))
+            await self.records.reserve(call, reservation)
             begun = _Begun(
                 call=call,
                 reservation=reservation,
-                chunks=self._chunk_stream(call, invocation),
+                chunks=self.records.chunk_stream(call, invocation),
                 reply=reply,
                 start=time.perf_counter(),
             )
@@ -254,7 +171,7 @@ class Exchange:
         return None
 
     @contextmanager
-    def _telling(self, call: Call, permit: Permit, reply: _Reply) -> Iterator[None]:
+    def _telling(self, call: Call, permit: Permit, reply: Reply) -> Iterator[None]:
         """Tell the model's circuit how the call ended, however it ends."""
         try:
             yield
@@ -279,7 +196,7 @@ class Exchange:
             await asyncio.gather(waiting, self._book(begun, result))
 
     async def _converse(
-        self, call: Call, reply: _Reply, chunks: ChunkStream
+        self, call: Call, reply: Reply, chunks: ChunkStream
     ) -> tuple[AttemptStatus, ErrorInfo | None]:
         """Ask and read until the answer is whole, or is not going to be."""
         job = call.job
@@ -324,7 +241,7 @@ class Exchange:
             return "failed", ErrorInfo(code="reply_invalid", message=message, retryable=True)
         return "completed", None
 
-    async def _read(self, call: Call, reply: _Reply, chunks: ChunkStream) -> None:
+    async def _read(self, call: Call, reply: Reply, chunks: ChunkStream) -> None:
         job = call.job
         request = ModelRequest(
             model=call.target.model,
@@ -362,62 +279,21 @@ class Exchange:
                         )
                         await chunks.add(tool_call=piece)
 
-    def _reservation(
-        self, call: Call, invocation: str, estimate: Usage, started_at: datetime
-    ) -> UsageEvent:
-        cost, source = self.price(call.target.model, estimate, None)
-        return reserved(
-            call,
-            invocation=invocation,
-            usage=estimate,
-            cost_usd=cost,
-            cost_source=source,
-            started_at=started_at,
-        )
-
     def _spent(self, begun: _Begun, status: AttemptStatus, error: ErrorInfo | None) -> Spent:
-        call, reply, start = begun.call, begun.reply, begun.start
-        completion = reply.completion if status == "completed" else None
-        usage = completion.usage if completion else None
-        reported = completion.reported_cost_usd if completion else None
-        if usage is None:
-            usage = self._estimated(reply, error, begun.reservation.usage)
-        cost, source = self.price(call.target.model, usage, reported)
-        first = reply.first_token_at
-        return Spent(
-            status=status,
-            usage=usage,
-            cost_usd=cost,
-            cost_source=source,
-            timing=Timing(
-                queued_ms=_ms(begun.reservation.started_at - call.job.accepted_at),
-                time_to_first_token_ms=None if first is None else round((first - start) * 1e3, 3),
-                total_ms=round((time.perf_counter() - start) * 1e3, 3),
-            ),
-            finished_at=self.clock(),
-            finish_reason=completion.finish_reason if completion else None,
-            error_code=error.code if error else None,
-            key_alias=completion.key_alias if completion else begun.reply.key_alias,
+        return self.reckoning.spent(
+            begun.reservation,
+            begun.reply,
+            status,
+            error,
+            queued=begun.reservation.started_at - begun.call.job.accepted_at,
+            start=begun.start,
         )
 
-    def _estimated(self, reply: _Reply, error: ErrorInfo | None, estimate: Usage) -> Usage:
-        if (
-            error is not None
-            and error.code in _NOTHING_SPENT
-            and not reply.deltas
-            and not reply.usage
-        ):
-            return Usage()
-        said = reply.usage or estimate
-        visible = "".join((*reply.text, *reply.tool_arguments))
-        reasoning = self.count_tokens.text("".join(reply.reasoning))
-        output = max(self.count_tokens.text(visible) + reasoning, said.output_tokens)
-        return said.model_copy(
-            update={"output_tokens": output, "reasoning_tokens": reasoning, "source": "estimated"}
-        )
+    async def _book(self, begun: _Begun, result: Spent) -> None:
+        await self.records.book(begun.call, begun.chunks, begun.reservation, result)
 
     async def _conclude(self, begun: _Begun, result: Spent, error: ErrorInfo | None) -> None:
-        call, chunks, reply = begun.call, begun.chunks, begun.reply
+        call, reply = begun.call, begun.reply
         completion = reply.completion if result.status == "completed" else None
         text = completion.text if completion else "".join(reply.text)
         outcome = AttemptOutcome(
@@ -436,113 +312,7 @@ class Exchange:
             response_id=completion.response_id if completion else None,
             finished_at=result.finished_at,
         )
-        await chunks.close(_chunk_end(call, outcome))
-        settled = await self._settle(
-            call, outcome.invocation, cost_usd=result.cost_usd, usage=result.usage
-        )
-        event = spent(begun.reservation, result)
-        await self._publish_outcome(outcome, chunks, event, settled=settled)
-
-    async def _book(self, begun: _Begun, result: Spent) -> None:
-        """Book an invocation without an outcome; the call is made again."""
-        event = spent(begun.reservation, result)
-        await begun.chunks.close("restarted")
-        ledger = await self._send_ledger(begun.call, event, self.patient)
-        settled = await self._settle(
-            begun.call,
-            event.invocation,
-            cost_usd=result.cost_usd,
-            usage=result.usage,
-            final=False,
-        )
-        await asyncio.gather(*begun.chunks.deliveries, ledger, *settled)
-        self.on_spent(event)
-
-    async def _publish_outcome(
-        self,
-        outcome: AttemptOutcome,
-        chunks: ChunkStream,
-        event: UsageEvent | None = None,
-        *,
-        settled: "Sequence[asyncio.Future[Any]]" = (),
-    ) -> None:
-        deliveries = [*chunks.deliveries, *settled]
-        if event is not None:
-            deliveries.append(await self._send_ledger(outcome.call, event, self.patient))
-        deliveries.append(await self._send_outcome(outcome))
-        await asyncio.gather(*deliveries)
-        if event is not None:
-            self.on_spent(event)
-
-    async def _settle(
-        self,
-        call: Call,
-        invocation: str,
-        *,
-        cost_usd: Decimal | None,
-        usage: Usage,
-        final: bool = True,
-    ) -> "list[asyncio.Future[Any]]":
-        """Tell the budgets that granted the call what it cost."""
-        if not call.budgets:
-            return []
-        told = settlements(
-            call.budgets,
-            call,
-            invocation=invocation,
-            usd=cost_usd,
-            tokens=usage.input_tokens + usage.output_tokens,
-            final=final,
-        )
-        headers = call.job.trace_headers()
-        return [
-            await self.patient.publish(self.topics.usage, each, key=each.budget, headers=headers)
-            for each in told
-        ]
-
-    async def _send_ledger(
-        self, call: Call, event: UsageEvent, publisher: Publisher
-    ) -> "asyncio.Future[Any]":
-        return await publisher.publish(
-            self.topics.usage, event, key=ledger_key(call), headers=call.job.trace_headers()
-        )
-
-    async def _send_outcome(self, outcome: AttemptOutcome) -> "asyncio.Future[Any]":
-        topic, key = self.topics.outcomes, outcome.request_id
-        headers = outcome.call.job.trace_headers()
-        try:
-            return await self.publisher.publish(topic, outcome, key=key, headers=headers)
-        except BrokerError as error:
-            if error.code != "too_large":
-                raise
-            # An answer that no topic takes must not stop the calls behind it.
-            shorter = outcome.model_copy(
-                update={
-                    "status": "failed",
-                    "text": "",
-                    "reasoning": "",
-                    "tool_calls": (),
-                    "error": ErrorInfo(code="too_large", message=error.message),
-                }
-            )
-            return await self.publisher.publish(topic, shorter, key=key, headers=headers)
-
-    def _chunk_stream(self, call: Call, invocation: str) -> ChunkStream:
-        return ChunkStream(
-            publisher=self.publisher,
-            topic=self.topics.chunks,
-            call=call,
-            invocation=invocation,
-            flush_seconds=self.flush_seconds,
-        )
-
-
-def _chunk_end(call: Call, outcome: AttemptOutcome) -> ChunkEnd:
-    if outcome.status == "completed":
-        return "length" if outcome.finish_reason == "length" else "stop"
-    if outcome.status == "failed" and call.next_candidate is not None:
-        return "restarted"
-    return _CHUNK_END[outcome.status]
+        await self.records.end(outcome, begun.chunks, begun.reservation, result)
 
 
 def _cancelled() -> ErrorInfo:
@@ -551,10 +321,6 @@ def _cancelled() -> ErrorInfo:
 
 def _expired() -> ErrorInfo:
     return ErrorInfo(code="deadline_exceeded", message="the deadline of the request has passed")
-
-
-def _ms(delta: timedelta) -> float:
-    return max(0.0, round(delta.total_seconds() * 1e3, 3))
 
 
 async def _finish_despite_cancellation(work: Awaitable[None]) -> None:

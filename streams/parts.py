@@ -32,10 +32,11 @@ from millrace.schemas.vocabulary import CostSource
 from millrace.sinks.protocol import Sink
 from millrace.streams.budget_gate import BudgetGate, EstimateCall
 from millrace.streams.budget_processor import BudgetProcessor
+from millrace.streams.call_records import CallRecords, ExchangeTopics
 from millrace.streams.caller import Caller
 from millrace.streams.cancellations import CancellationReader, Cancellations
 from millrace.streams.dead_letters import SetAside, utc_now
-from millrace.streams.exchange import Exchange, ExchangeTopics, Price
+from millrace.streams.exchange import Exchange
 from millrace.streams.forgetting import forget_old_states
 from millrace.streams.join_clock import JoinClock
 from millrace.streams.names import (
@@ -49,6 +50,7 @@ from millrace.streams.names import (
 from millrace.streams.offers import offers
 from millrace.streams.outcomes import OutcomesProcessor, watch_all
 from millrace.streams.publisher import Publisher
+from millrace.streams.reckoning import Price, Reckoning
 from millrace.streams.reply_topics import ReplyTopics
 from millrace.streams.retries import Retries
 from millrace.streams.retrying import Retrying
@@ -109,27 +111,31 @@ class Parts:
     async def callers(self, stack: AsyncExitStack, cancellations: Cancellations) -> list[Caller]:
         """The caller role: one for each provider entry."""
         pricing = Pricing(now=utc_now)
+        records = CallRecords(
+            publisher=self.publisher,
+            patient=self.patient,
+            topics=ExchangeTopics(
+                chunks=self.topics.chunks,
+                outcomes=self.topics.outcomes,
+                usage=self.topics.usage,
+            ),
+            flush_seconds=self.settings.caller.chunk_flush_seconds,
+            on_spent=self.tally.spent,
+        )
         made = []
         for name, entry in self.settings.enabled_providers.items():
             provider = build_provider(name, entry, environ=self.environ)
             stack.push_async_callback(provider.aclose)
             exchange = Exchange(
                 provider=provider,
-                price=_price(pricing, entry),
-                count_tokens=_EstimatedTokens(),
-                publisher=self.publisher,
-                patient=self.patient,
-                topics=ExchangeTopics(
-                    chunks=self.topics.chunks,
-                    outcomes=self.topics.outcomes,
-                    usage=self.topics.usage,
+                reckoning=Reckoning(
+                    price=_price(pricing, entry), count_tokens=_EstimatedTokens(), clock=utc_now
                 ),
+                records=records,
                 retrying=self._retrying(name, cancellations),
                 cancellations=cancellations,
-                flush_seconds=self.settings.caller.chunk_flush_seconds,
                 clock=utc_now,
                 new_id=uuid7,
-                on_spent=self.tally.spent,
             )
             made.append(
                 Caller(

@@ -69,11 +69,9 @@ class RunningPipeline:
         )
 
     def missing(self) -> list[str]:
-        """The parts that are not ready yet."""
+        """The parts that are not ready yet; calls are made without the retries topic being read."""
         waiting = [f"caller of {each.provider}" for each in self.callers if not each.ready.is_set()]
         waiting += [f"processor of {each.topic}" for each in self.apps if not each.ready.is_set()]
-        if self.retries is not None and not self.retries.ready.is_set():
-            waiting.append("retries")
         if self.sink is not None and not self.sink.ready.is_set():
             waiting.append("sink")
         return waiting

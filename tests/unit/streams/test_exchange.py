@@ -36,8 +36,10 @@ from millrace.schemas.errors import (
 from millrace.schemas.ledger import UsageEvent
 from millrace.schemas.usage import Usage
 from millrace.schemas.vocabulary import CostSource
+from millrace.streams.call_records import CallRecords, ExchangeTopics
 from millrace.streams.cancellations import Cancellations
-from millrace.streams.exchange import Exchange, ExchangeTopics
+from millrace.streams.exchange import Exchange
+from millrace.streams.reckoning import Reckoning
 from millrace.streams.retrying import Retrying
 
 REPORTED = Usage(input_tokens=12, output_tokens=3)
@@ -79,11 +81,14 @@ class Bench:
     def exchange(self) -> Exchange:
         return Exchange(
             provider=self.provider,
-            price=price,
-            count_tokens=WordCount(),
-            publisher=self.publisher,  # type: ignore[arg-type]
-            patient=self.publisher,  # type: ignore[arg-type]
-            topics=ExchangeTopics(chunks="chunks", outcomes="outcomes", usage="usage"),
+            reckoning=Reckoning(price=price, count_tokens=WordCount(), clock=lambda: self.now),
+            records=CallRecords(
+                publisher=self.publisher,  # type: ignore[arg-type]
+                patient=self.publisher,  # type: ignore[arg-type]
+                topics=ExchangeTopics(chunks="chunks", outcomes="outcomes", usage="usage"),
+                flush_seconds=3600.0,
+                on_spent=self.spent.append,
+            ),
             retrying=Retrying(
                 backoff=Backoff(settings=self.backoff, draw=lambda: 0.0),
                 circuits=Circuits(settings=CircuitSettings(), now=time.monotonic),
@@ -93,10 +98,8 @@ class Bench:
                 clock=lambda: self.now,
             ),
             cancellations=self.cancellations,
-            flush_seconds=3600.0,
             clock=lambda: self.now,
             new_id=lambda: f"i{next(self.ids)}",
-            on_spent=self.spent.append,
         )
 
 
