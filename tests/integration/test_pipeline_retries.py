@@ -9,7 +9,7 @@ from millrace.schemas.cancellation import Cancellation
 from millrace.schemas.retry import Retry
 from millrace.streams.topics import TopicNames
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 ALONE = {"providers": ["openai"]}
 
