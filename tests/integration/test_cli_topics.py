@@ -61,7 +61,6 @@ async def program(broker: BrokerUnderTest, tmp_path: Path) -> Program:
         "KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers,
         "MILLRACE_KAFKA__TOPIC_PREFIX": broker.settings.topic_prefix,
         "MILLRACE_KAFKA__PARTITIONS": "2",
-        "MILLRACE_APP_ID": "unused",
         "OPENAI_API_KEY": "none",
     }
     settings = load_settings(None, {**environ, "MILLRACE_DATA_FOLDER": str(tmp_path)})
