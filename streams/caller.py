@@ -5,15 +5,10 @@ from collections import OrderedDict
 from typing import Any
 
 import structlog
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import (
-    CommitFailedError,
-    IllegalGenerationError,
-    IllegalStateError,
     KafkaError,
-    RebalanceInProgressError,
-    UnknownMemberIdError,
 )
 
 from millrace.schemas.call import Call
@@ -22,22 +17,13 @@ from millrace.streams.dead_letters import RawRecord, SetAside
 from millrace.streams.exchange import Exchange
 from millrace.streams.kafka_settings import KafkaSettings
 from millrace.streams.offsets import OffsetTracker, Partition
+from millrace.streams.progress import commit_progress, unread
 from millrace.streams.publisher import translate
 from millrace.streams.raw_records import raw_record
 from millrace.streams.read_ahead import ReadAhead
 from millrace.streams.settings import CallerSettings
 
 log = structlog.get_logger(__name__)
-
-LOST_MEMBERSHIP = (
-    CommitFailedError,
-    IllegalGenerationError,
-    IllegalStateError,
-    RebalanceInProgressError,
-    UnknownMemberIdError,
-)
-"""Commits refused because the partitions are changing hands: whoever gets them reads the
-records again, so nothing is lost by giving up the commit."""
 
 _POLL_MS = 250
 _LEAST_AHEAD = 16
@@ -110,12 +96,7 @@ class Caller:
 
     async def lag(self) -> int:
         """How many calls of the assigned partitions have not been begun."""
-        total = len(self._read_ahead)
-        for partition in self._consumer.assignment():
-            end = self._consumer.highwater(partition)
-            if end:
-                total += max(0, end - await self._consumer.position(partition))
-        return total
+        return len(self._read_ahead) + await unread(self._consumer)
 
     def stop(self) -> None:
         """Take no more calls; `run` returns once those in flight have ended."""
@@ -263,21 +244,7 @@ class Caller:
             await self._commit()
 
     async def _commit(self) -> None:
-        offsets = self._tracker.committable()
-        if not offsets:
-            return
-        try:
-            await self._consumer.commit(
-                {TopicPartition(*partition): offset for partition, offset in offsets.items()}
-            )
-        except LOST_MEMBERSHIP as error:
-            log.info("commit.skipped", topic=self._topic, reason=type(error).__name__)
-        except KafkaError as error:
-            # Tried again at the next interval; until then the offsets stay uncommitted.
-            log.warning("commit.failed", topic=self._topic, reason=type(error).__name__)
-        else:
-            for partition, offset in offsets.items():
-                self._tracker.committed(partition, offset)
+        await commit_progress(self._consumer, self._tracker, topic=self._topic)
 
     async def _drain(self, seconds: float, partitions: set[Partition] | None = None) -> None:
         tasks = [task for task, at in self._tasks.items() if partitions is None or at in partitions]

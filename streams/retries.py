@@ -12,18 +12,18 @@ from collections.abc import Callable
 from typing import Any
 
 import structlog
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka.errors import KafkaError
 
 from millrace.schemas.call import Call
 from millrace.schemas.errors import InvalidEventError, PipelineError
 from millrace.schemas.record import TRACE_HEADER
 from millrace.schemas.retry import Retry
-from millrace.streams.caller import LOST_MEMBERSHIP
 from millrace.streams.cancellations import Cancellations
 from millrace.streams.dead_letters import Clock, RawRecord, SetAside
 from millrace.streams.kafka_settings import KafkaSettings
 from millrace.streams.offsets import OffsetTracker, Partition
+from millrace.streams.progress import commit_progress
 from millrace.streams.publisher import Publisher, translate
 from millrace.streams.raw_records import raw_record
 from millrace.streams.retry_heap import RetryHeap, WaitingCall
@@ -252,21 +252,7 @@ class Retries:
             await self._commit()
 
     async def _commit(self) -> None:
-        offsets = self._tracker.committable()
-        if not offsets:
-            return
-        try:
-            await self._consumer.commit(
-                {TopicPartition(*partition): offset for partition, offset in offsets.items()}
-            )
-        except LOST_MEMBERSHIP as error:
-            log.info("commit.skipped", topic=self._topic, reason=type(error).__name__)
-        except KafkaError as error:
-            # Tried again at the next interval; until then the offsets stay uncommitted.
-            log.warning("commit.failed", topic=self._topic, reason=type(error).__name__)
-        else:
-            for partition, offset in offsets.items():
-                self._tracker.committed(partition, offset)
+        await commit_progress(self._consumer, self._tracker, topic=self._topic)
 
     async def _give_up(self, partitions: set[Partition]) -> None:
         """Leave what waits to the next owner, which reads it again from the last commit."""

@@ -17,9 +17,9 @@ from millrace.schemas.record import SCHEMA_HEADER
 from millrace.schemas.request import Request
 from millrace.schemas.response import Response
 from millrace.sinks.protocol import ReceivedRequest, RowsRejectedError, Sink, SinkRecord
-from millrace.streams.caller import LOST_MEMBERSHIP
 from millrace.streams.dead_letters import RawRecord, SetAside
 from millrace.streams.kafka_settings import KafkaSettings
+from millrace.streams.progress import LOST_MEMBERSHIP, unread
 from millrace.streams.publisher import translate
 from millrace.streams.raw_records import raw_record
 from millrace.streams.routing_key import origin_of
@@ -87,12 +87,7 @@ class SinkConsumer:
 
     async def lag(self) -> int:
         """How many records of the assigned partitions have not been read."""
-        total = 0
-        for partition in self._consumer.assignment():
-            end = self._consumer.highwater(partition)
-            if end:
-                total += max(0, end - await self._consumer.position(partition))
-        return total
+        return await unread(self._consumer)
 
     async def run(self) -> None:
         """Work until stopped.
