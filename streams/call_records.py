@@ -162,6 +162,7 @@ class CallRecords:
                     "text": "",
                     "reasoning": "",
                     "tool_calls": (),
+                    "embeddings": (),
                     "error": ErrorInfo(code="too_large", message=error.message),
                 }
             )
