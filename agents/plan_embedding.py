@@ -26,8 +26,8 @@ MAX_OUTCOME_BYTES = 2_097_152
 ASSUMED_DIMENSIONS = 4_096
 """The length to reckon with where neither request nor entry tells: few models make longer ones."""
 
-_NUMBER_BYTES = 24
-"""The longest that a number of a vector is written as: 17 digits, sign, exponent, comma."""
+_NUMBER_BYTES = 25
+"""The longest that a number is written as: sign, 17 digits with a point, exponent, comma."""
 
 _VECTOR_BYTES = 3
 _PLAN_BYTES = 16_384
