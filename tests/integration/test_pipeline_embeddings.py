@@ -1,11 +1,17 @@
 """Requests for vectors, over every wire that has embeddings, from the topic to the books."""
 
+import asyncio
+import sys
+from pathlib import Path
+
 import pytest
 from pipeline_under_test import Pipeline, fresh_id
 from pipeline_vectors import EMBEDDERS, ask_vectors
 
+from millrace.client import Millrace
 from millrace.providers.simulator.embeddings import embed_text
 from millrace.schemas.cancellation import Cancellation
+from millrace.schemas.ids import replayed_request_id
 from millrace.streams.topics import TopicNames
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -159,3 +165,58 @@ async def test_a_batch_that_hangs_ends_when_it_is_cancelled(pipeline: Pipeline) 
     assert response.usage is not None
     assert response.usage.source == "estimated"
     assert response.usage.input_tokens > 0
+
+
+async def test_the_program_shows_how_many_vectors_came(pipeline: Pipeline, tmp_path: Path) -> None:
+    """Of texts given as options."""
+    script = "from millrace.streams.cli.main import main; main()"
+    options = ("--embed", "a mill", "--embed", "a river", "--dimensions", "8", "--model")
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", script, "send", *options, EMBEDDERS["openai"], "--follow"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        cwd=tmp_path,
+        env={
+            "PATH": "/usr/bin:/bin",
+            "KAFKA_BOOTSTRAP_SERVERS": pipeline.broker.bootstrap_servers,
+            "MILLRACE_KAFKA__TOPIC_PREFIX": pipeline.settings.kafka.topic_prefix,
+        },
+    )
+    async with asyncio.timeout(60):
+        written, complaint = await process.communicate()
+
+    assert process.returncode == 0, complaint.decode()
+    first, last = written.decode().splitlines()
+    assert first.startswith("2 vectors of 8 numbers: [")
+    assert f"completed · openai/{EMBEDDERS['openai']} · " in last
+
+
+async def test_the_client_gets_the_vectors_of_its_texts(pipeline: Pipeline) -> None:
+    """As numbers, in the order of the texts."""
+    async with Millrace(pipeline.settings.kafka) as client:
+        response = await client.embed(["a mill", "a river"], dimensions=16, provider="gemini")
+
+    assert response.embeddings == (embed_text("a mill", 16), embed_text("a river", 16))
+
+
+async def test_a_replay_may_ask_another_model(pipeline: Pipeline) -> None:
+    """Its vectors are among the evaluations, and nowhere else."""
+    original = await ask_vectors(
+        pipeline, "original", route={"models": [EMBEDDERS["openai"]]}, dimensions=16
+    )
+    await pipeline.topics.response(original)
+    again = replayed_request_id("replay-vectors", original)
+    await pipeline.send(
+        {
+            **pipeline.sent[original],
+            "request_id": again,
+            "route": {"models": [EMBEDDERS["ollama"]]},
+            "replay": {"replay_id": "replay-vectors", "original_request_id": original},
+        }
+    )
+    await pipeline.topics.until(lambda: pipeline.topics.evaluations[again], "the evaluation")
+
+    (evaluation,) = pipeline.topics.evaluations[again]
+    assert (evaluation.status, evaluation.provider) == ("completed", "ollama")
+    assert [len(vector) for vector in evaluation.embeddings] == [16, 16, 16]
+    assert again not in pipeline.topics.responses
