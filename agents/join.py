@@ -173,6 +173,8 @@ class Join:
             return outcome.error or ErrorInfo(code="internal_error", message="failed unexplained")
         if outcome.call.job.inputs:
             return check_embeddings(outcome.call.job, outcome.embeddings)
+        if outcome.refusal and not outcome.text and not outcome.tool_calls:
+            return ErrorInfo(code="content_filtered", message="the model declined to answer")
         checked = self.validate(
             outcome.call.job.output,
             outcome.text,

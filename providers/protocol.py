@@ -65,6 +65,8 @@ class Completion:
 
     text: str
     reasoning: str = ""
+    refusal: str = ""
+    """The words in which the model declined, where the wire keeps them apart from answers."""
     tool_calls: tuple[ToolCall, ...] = ()
     finish_reason: FinishReason | None = None
     usage: Usage | None = None

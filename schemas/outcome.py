@@ -32,6 +32,7 @@ class AttemptOutcome(Record):
     status: AttemptStatus
     text: str = ""
     reasoning: str = ""
+    refusal: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
     embeddings: Vectors = ()
     finish_reason: FinishReason | None = None

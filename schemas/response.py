@@ -46,6 +46,8 @@ class Response(Record):
     tool_calls: tuple[ToolCall, ...] = ()
     embeddings: Vectors = ()
     """A vector for each of the request's inputs, in their order; `text` is empty then."""
+    refusal: str = ""
+    """The words in which the model declined to answer, where the vendor tells them from answers."""
     finish_reason: FinishReason | None = None
     provider: str | None = None
     model: str | None = None

@@ -163,6 +163,7 @@ class CallRecords:
                     "reasoning": "",
                     "tool_calls": (),
                     "embeddings": (),
+                    "refusal": "",
                     "error": ErrorInfo(code="too_large", message=error.message),
                 }
             )

@@ -308,6 +308,7 @@ class Exchange:
             reasoning=completion.reasoning if completion else "".join(reply.reasoning),
             tool_calls=completion.tool_calls if completion else (),
             embeddings=completion.embeddings if completion else (),
+            refusal=completion.refusal if completion else "",
             finish_reason=result.finish_reason,
             usage=result.usage,
             cost_usd=result.cost_usd,
