@@ -58,7 +58,7 @@ class PlanRoute:
         """
         task_route = self.policy.for_task(job.task)
         strategy = task_route.strategy if route.strategy == "auto" else route.strategy
-        if strategy in {"parallel", "cascade"}:
+        if strategy in {"parallel", "cascade", "delegate"}:
             raise _no_route(f"strategy {strategy!r} is not available yet")
         if not self.offers:
             raise _no_route("no provider entry offers a model: add one to the config")

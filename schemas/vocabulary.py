@@ -24,6 +24,7 @@ Strategy = Literal[
     "ensemble",
     "parallel",
     "cascade",
+    "delegate",
 ]
 Hardware = Literal["cloud", "gpu", "cpu"]
 """Where a provider entry runs its models; `gpu` and `cpu` are local."""
@@ -32,7 +33,19 @@ HardwareWish = Literal["any", "local", "cloud", "gpu", "cpu"]
 Sensitivity = Literal["normal", "private"]
 Capability = Literal["tools", "vision", "json", "json_schema", "reasoning", "long_context", "code"]
 OutputFormat = Literal["text", "json"]
-EnsembleMode = Literal["vote"]
+EnsembleMode = Literal["vote", "weighted", "best_of", "merge", "chain"]
+MemberRole = Literal["answer", "judge", "merge", "refine", "plan", "part", "combine", "rate"]
+"""What a member's call asks for: the job's answer, or something about other members' answers."""
+
+VoteBy = Literal["exact", "normalized", "field", "similarity"]
+ConfidenceSource = Literal["score", "logprobs", "self_rating", "agreement"]
+TaskSource = Literal["named", "rules", "model", "default"]
+DecidedBy = Literal[
+    "first", "vote", "weight", "score", "judge", "merge", "refine", "combine", "confidence", "parts"
+]
+"""What chose the answer of a request with several members or tiers."""
+
+CancelledScope = Literal["request", "member"]
 TerminalStatus = Literal["completed", "failed", "expired", "cancelled", "rejected"]
 AttemptStatus = Literal["completed", "failed", "expired", "cancelled"]
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "other"]

@@ -235,7 +235,7 @@ def _verdict(verdict: EnsembleVerdict | None) -> tuple[str | int | Sequence[int]
     if verdict is None:
         return ("", 0, 0, (), (), ())
     return (
-        verdict.mode,
+        verdict.mode or "",
         verdict.members,
         verdict.answered,
         verdict.agreeing,
