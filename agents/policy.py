@@ -70,7 +70,7 @@ class TaskRoute(Frozen):
     vote_similarity: Share = 0.85
     """How alike two texts must be, for votes by `similarity`."""
     weights: dict[Pattern, Weight] = Field(default_factory=dict)
-    """What models' answers count in mode `weighted`; a hundredth of their rating when none match."""
+    """What models' answers count in mode `weighted`; else a hundredth of their rating."""
     judge: tuple[Pattern, ...] = ()
     """Who judges, merges, plans or combines, in order of preference; those with the best rating
     follow. Mode `best_of` goes by the validator's score when neither this nor the request

@@ -93,7 +93,7 @@ class Route(Frozen):
     confidence: ConfidenceSource | None = None
     """What a cascade goes by when it asks whether an answer is good enough."""
     thresholds: Annotated[tuple[Share, ...], Field(max_length=16)] = ()
-    """The least confidence of a cascade's tiers, cheapest first; the last one holds for the rest."""
+    """The least confidence of a cascade, by tier; the last one holds for the rest."""
     min_tier: Annotated[int, Field(ge=0)] | None = None
     """The tier, from 0, that a cascade begins with; the last one where there are fewer."""
     max_parts: Annotated[int, Field(ge=1, le=MAX_PARTS)] | None = None

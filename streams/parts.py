@@ -12,12 +12,9 @@ from typing import Any
 
 import structlog
 
-from millrace.agents.accept_request import AcceptRequest
 from millrace.agents.join import Join
-from millrace.agents.plan_route import PlanRoute
 from millrace.agents.validate_output import validate
 from millrace.agents.vote import vote
-from millrace.prompts.library import PACKAGED, PromptLibrary
 from millrace.providers.backoff import Backoff
 from millrace.providers.circuit import Circuits, CircuitState
 from millrace.providers.entry import ProviderEntry
@@ -47,8 +44,8 @@ from millrace.streams.names import (
     router_app_id,
     validator_app_id,
 )
-from millrace.streams.offers import offers
 from millrace.streams.outcomes import OutcomesProcessor, watch_all
+from millrace.streams.planning import acceptance, planner
 from millrace.streams.publisher import Publisher
 from millrace.streams.reckoning import Price, Reckoning
 from millrace.streams.reply_topics import ReplyTopics
@@ -236,18 +233,9 @@ class Parts:
         settings = self.settings
         app = await self._stream_app(router_app_id(settings), self.topics.requests)
         seen = app.table(SEEN_TABLE)
-        library = PromptLibrary.load((PACKAGED, *settings.prompts.folders))
         router = Router(
-            accept=AcceptRequest(
-                library=library,
-                policy=settings.requests,
-                own_topics=(f"{self.topics.prefix}*", f"{settings.app_id}-*-changelog"),
-            ),
-            plan=PlanRoute(
-                offers=offers(settings.enabled_providers, Pricing(now=utc_now)),
-                policy=settings.routes,
-                count_tokens=estimate_messages,
-            ),
+            accept=acceptance(settings),
+            plan=planner(settings),
             gate=self.budget_gate(),
             publisher=self.publisher,
             topics=self.topics,

@@ -78,14 +78,17 @@ class Router:
             return
         try:
             request = self._request(body, source)
-            job = self.accept.accept(request, request_id=request_id, accepted_at=origin.timestamp)
+            guess = self.accept.guess_task(request)
+            job = self.accept.accept(
+                request, request_id=request_id, accepted_at=origin.timestamp, guess=guess
+            )
             outputs.trace = _trace(source)
             if outputs.trace:
                 job = job.model_copy(update={"traceparent": outputs.trace[0][1].decode()})
             await self.reply_topics.require(job.reply_to)
             plan = None
             if self.clock() < job.deadline:
-                plan = self.plan.plan(job, request.route)
+                plan = self.plan.plan(job, request.route, guess)
         except PipelineError as error:
             if error.code == "broker_error":
                 raise
@@ -163,10 +166,10 @@ class Router:
             )
             await self._publish(self.topics.outcomes, refusal, job.request_id, outputs)
             return
-        if len(plan.members) > 1:
-            opened = JoinOpened(job=job, plan=plan)
+        if plan.joined:
+            opened = JoinOpened(job=job, plan=plan, opened_at=self.clock())
             await self._publish(self.topics.outcomes, opened, job.request_id, outputs)
-        for member in range(len(plan.members)):
+        for member in plan.stage_members(0):
             call = Call(job=job, plan=plan, member=member)
             topic, record, key = self.gate.topic_and_record(call)
             await self._publish(topic, record, key, outputs)
