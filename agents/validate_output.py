@@ -1,38 +1,19 @@
 """Checks an answer against what the request wants it to look like."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from millrace.agents.json_schema import compile_schema
+from millrace.agents.validation.verdict import InvalidOutput, Problem, ValidOutput
 from millrace.schemas.errors import ErrorInfo
 from millrace.schemas.request import OutputSpec
-from millrace.schemas.vocabulary import FinishReason
+from millrace.schemas.vocabulary import FinishReason, TaskType
 
 MAX_JSON_DEPTH = 100
 """Of an answer. Readers of the terminal record give up at about twice this."""
 
 _FENCE = "```"
-
-
-@dataclass(frozen=True, slots=True)
-class ValidOutput:
-    """An answer that keeps to what was asked."""
-
-    text: str
-    """The answer; for json the JSON alone, without a fence around it."""
-    data: Any = None
-    """The parsed answer, for json."""
-
-
-@dataclass(frozen=True, slots=True)
-class InvalidOutput:
-    """An answer that does not."""
-
-    error: ErrorInfo
-    """`output_invalid` or `empty_reply`; retryable where another try may turn out better. Its
-    message quotes nothing of the answer but names of properties."""
 
 
 def validate(
@@ -41,6 +22,7 @@ def validate(
     finish_reason: FinishReason | None,
     *,
     tool_calls: int = 0,
+    task: TaskType | None = None,  # noqa: ARG001 (for rules by task)
 ) -> ValidOutput | InvalidOutput:
     """Check a complete answer; the same answer is always judged the same.
 
@@ -53,7 +35,7 @@ def validate(
         return InvalidOutput(
             ErrorInfo(code="empty_reply", message="the model answered with nothing", retryable=True)
         )
-    if output.format == "text":
+    if output.format != "json":
         return ValidOutput(text)
     return _validate_json(output, text.strip(), finish_reason)
 
@@ -90,7 +72,9 @@ def _not_json(why: str, finish_reason: FinishReason | None) -> InvalidOutput:
 
 
 def _invalid(message: str, *, retryable: bool = True) -> InvalidOutput:
-    return InvalidOutput(ErrorInfo(code="output_invalid", message=message, retryable=retryable))
+    problems = (Problem("json", message, ""),) if retryable else ()
+    error = ErrorInfo(code="output_invalid", message=message, retryable=retryable)
+    return InvalidOutput(error, problems)
 
 
 def _only_fenced_block(text: str) -> str:

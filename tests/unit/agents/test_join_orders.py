@@ -4,16 +4,15 @@ from dataclasses import dataclass, field
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pipeline_joins import make_join
 from pipeline_records import at, make_call, make_job, make_outcome, make_plan
 
-from millrace.agents.join import Join, JoinState
-from millrace.agents.validate_output import validate
-from millrace.agents.vote import vote
+from millrace.agents.joins.state import JoinState
 from millrace.schemas.call import Call, Job, Plan
 from millrace.schemas.outcome import JoinOpened, JoinTimeout, OutcomeRecord
 from millrace.schemas.response import Response
 
-JOIN = Join(validate=validate, vote=vote)
+JOIN = make_join()
 
 
 @dataclass
