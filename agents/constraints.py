@@ -29,9 +29,19 @@ class Constraints:
     capabilities: frozenset[Capability]
     output: Capability | None
     """What helps with the output format; it orders, and never excludes."""
+    min_quality: int = 0
+    """The least rating for the task."""
 
     def misfits(self, offer: Offer) -> Iterator[str]:
         """Say each way in which the offer does not do; nothing when it does."""
+        yield from self.out_of_bounds(offer)
+        yield from self.shortcomings(offer)
+        quality = offer.quality_for(self.task)
+        if quality < self.min_quality:
+            yield f"its quality {quality} is below {self.min_quality}"
+
+    def out_of_bounds(self, offer: Offer) -> Iterator[str]:
+        """Say in which ways it runs where the request may not go; no policy mends that."""
         if self.private and not offer.local:
             yield "the request is private and this runs in the cloud"
         if self.strategy == "local_only" and not offer.local:
@@ -40,6 +50,9 @@ class Constraints:
             yield "strategy 'cloud_only' excludes local hardware"
         if not self._runs_where_wished(offer):
             yield f"it runs on {offer.hardware}, not on {self.hardware}"
+
+    def shortcomings(self, offer: Offer) -> Iterator[str]:
+        """Say what it is, or can, that was not asked for."""
         if self.providers and offer.provider not in self.providers:
             yield "not among the providers asked for"
         if self.models and not _named(offer, self.models):

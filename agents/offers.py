@@ -1,10 +1,11 @@
 """What can be asked: the models of all enabled provider entries, as routing sees them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
 from millrace.schemas.call import Candidate
-from millrace.schemas.vocabulary import LOCAL_HARDWARE, Capability, Hardware
+from millrace.schemas.vocabulary import LOCAL_HARDWARE, Capability, Hardware, TaskType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,11 +22,17 @@ class Offer:
     """The longest answer, in tokens; None when unknown."""
     quality: int = 50
     """The operator's rating, 0 to 100."""
+    quality_by_task: Mapping[TaskType, int] = field(default_factory=dict, hash=False)
+    """The same for tasks at which it is better or worse than in general."""
+    tier: int | None = None
+    """Its place in cascades, from 0 for the cheapest; None: by price and quality."""
     input_usd_per_million: Decimal | None = None
     """US dollars for a million prompt tokens; None when unknown."""
     output_usd_per_million: Decimal | None = None
     """US dollars for a million tokens of the answer; None when unknown."""
 
+    planned: Candidate = field(init=False, repr=False, compare=False)
+    """This offer as a plan without tiers names it."""
     local: bool = field(init=False, repr=False, compare=False)
     """Whether it runs on the operator's own hardware."""
     qualified_name: str = field(init=False, repr=False, compare=False)
@@ -44,7 +51,14 @@ class Offer:
         object.__setattr__(self, "local", local)
         object.__setattr__(self, "qualified_name", f"{self.provider}/{self.model}")
         object.__setattr__(self, "prices", tuple(known) if len(known) == len(prices) else None)
+        object.__setattr__(self, "planned", self.in_tier(0))
 
-    def candidate(self) -> Candidate:
-        """This offer as a plan names it."""
-        return Candidate(provider=self.provider, model=self.model, hardware=self.hardware)
+    def in_tier(self, tier: int) -> Candidate:
+        """This offer as a plan with tiers names it."""
+        return Candidate(
+            provider=self.provider, model=self.model, hardware=self.hardware, tier=tier
+        )
+
+    def quality_for(self, task: TaskType) -> int:
+        """The operator's rating for a task."""
+        return self.quality_by_task.get(task, self.quality)

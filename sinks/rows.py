@@ -46,7 +46,7 @@ def request_row(received: ReceivedRequest, *, store_text: bool) -> Row:
         received.request_id,
         _first_wins(received.accepted_at, received.offset),
         _ms(received.accepted_at),
-        request.task,
+        request.task or "",
         request.team or "",
         request.budget_key or request.team or "",
         request.conversation_id or "",
