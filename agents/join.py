@@ -21,7 +21,7 @@ from millrace.agents.respond import (
     ended_by_vote,
     ended_without_quorum,
 )
-from millrace.agents.validate_output import InvalidOutput, ValidOutput
+from millrace.agents.validation.verdict import InvalidOutput, ValidOutput
 from millrace.schemas.call import AttemptSummary, Call, Job, Plan
 from millrace.schemas.errors import ErrorInfo
 from millrace.schemas.message import ToolCall
@@ -36,7 +36,7 @@ from millrace.schemas.record import Frozen, Instant
 from millrace.schemas.request import OutputSpec
 from millrace.schemas.response import Response
 from millrace.schemas.usage import Timing
-from millrace.schemas.vocabulary import FinishReason
+from millrace.schemas.vocabulary import FinishReason, TaskType
 
 
 class Answer(Frozen):
@@ -89,7 +89,13 @@ class Validate(Protocol):
     """Checks an answer against what was asked; must be deterministic."""
 
     def __call__(
-        self, output: OutputSpec, text: str, finish_reason: FinishReason | None, *, tool_calls: int
+        self,
+        output: OutputSpec,
+        text: str,
+        finish_reason: FinishReason | None,
+        *,
+        tool_calls: int,
+        task: TaskType,
     ) -> ValidOutput | InvalidOutput:
         """Accept the answer, or say what is wrong with it."""
         ...
@@ -175,6 +181,7 @@ class Join:
             outcome.text,
             outcome.finish_reason,
             tool_calls=len(outcome.tool_calls),
+            task=outcome.call.job.task,
         )
         return checked if isinstance(checked, ValidOutput) else checked.error
 

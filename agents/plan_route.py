@@ -9,6 +9,7 @@ from millrace.agents.constraints import Constraints, Sizes, dollars
 from millrace.agents.offers import Offer
 from millrace.agents.policy import RoutePolicy, TaskRoute
 from millrace.agents.rank_offers import MAX_PASSED_OVER, RankOffers, Selection
+from millrace.agents.validation.policy import ValidationPolicy
 from millrace.schemas.call import Job, MemberPlan, PassedOver, Plan
 from millrace.schemas.errors import ConfigurationError, InvalidEventError
 from millrace.schemas.message import ImagePart, Message
@@ -35,6 +36,8 @@ class PlanRoute:
     policy: RoutePolicy
     count_tokens: Callable[[Sequence[Message]], int]
     """Estimates the tokens of messages."""
+    validation: ValidationPolicy = field(default_factory=ValidationPolicy)
+    """Says how often an answer may be repaired."""
     _ranking: RankOffers = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -92,6 +95,7 @@ class PlanRoute:
             ),
             mode=route.mode if ensemble else None,
             quorum=_quorum(route, task_route, len(hands)) if ensemble else 1,
+            max_repairs=self.validation.repairs(job.output, job.task),
             reasons=self._reasons(route, constraints, sizes, selection, members - len(hands)),
             passed_over=passed_over,
         )

@@ -5,7 +5,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Protocol
 
-from millrace.agents.validate_output import ValidOutput
+from millrace.agents.validation.verdict import ValidOutput
 from millrace.schemas.call import AttemptSummary, Job, Plan
 from millrace.schemas.errors import ErrorInfo
 from millrace.schemas.message import ToolCall

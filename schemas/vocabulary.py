@@ -32,7 +32,7 @@ Hardware = Literal["cloud", "gpu", "cpu"]
 HardwareWish = Literal["any", "local", "cloud", "gpu", "cpu"]
 Sensitivity = Literal["normal", "private"]
 Capability = Literal["tools", "vision", "json", "json_schema", "reasoning", "long_context", "code"]
-OutputFormat = Literal["text", "json"]
+OutputFormat = Literal["text", "markdown", "code", "json"]
 EnsembleMode = Literal["vote", "weighted", "best_of", "merge", "chain"]
 MemberRole = Literal["answer", "judge", "merge", "refine", "plan", "part", "combine", "rate"]
 """What a member's call asks for: the job's answer, or something about other members' answers."""

@@ -1,9 +1,10 @@
 """Makes the parts of a process from its settings; decides nothing."""
 
+import asyncio
 import random
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -15,7 +16,8 @@ import structlog
 from millrace.agents.accept_request import AcceptRequest
 from millrace.agents.join import Join
 from millrace.agents.plan_route import PlanRoute
-from millrace.agents.validate_output import validate
+from millrace.agents.validate_output import ValidateOutput
+from millrace.agents.validation.installed import load_validators, validator_names
 from millrace.agents.vote import vote
 from millrace.prompts.library import PACKAGED, PromptLibrary
 from millrace.providers.backoff import Backoff
@@ -180,8 +182,17 @@ class Parts:
             clock=utc_now,
         )
 
-    async def validator(self) -> tuple[StreamApp, Chores]:
+    async def validator(self, stack: AsyncExitStack) -> tuple[StreamApp, Chores]:
         """The validator role, with the joins of ensembles."""
+        policy = self.settings.validation
+        processes = stack.enter_context(ExitStack())
+        validators = await asyncio.to_thread(
+            load_validators,
+            policy.named_validators,
+            timeout_seconds=policy.validator_timeout_seconds,
+            stack=processes,
+        )
+        validate = ValidateOutput(policy=policy, validators=validators)
         app = await self._stream_app(validator_app_id(self.settings), self.topics.outcomes)
         states = app.table(JOINS_TABLE)
         clock = JoinClock(publisher=self.publisher, topic=self.topics.outcomes)
@@ -242,11 +253,13 @@ class Parts:
                 library=library,
                 policy=settings.requests,
                 own_topics=(f"{self.topics.prefix}*", f"{settings.app_id}-*-changelog"),
+                validators=validator_names(),
             ),
             plan=PlanRoute(
                 offers=offers(settings.enabled_providers, Pricing(now=utc_now)),
                 policy=settings.routes,
                 count_tokens=estimate_messages,
+                validation=settings.validation,
             ),
             gate=self.budget_gate(),
             publisher=self.publisher,

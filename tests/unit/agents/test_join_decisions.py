@@ -6,7 +6,9 @@ import pytest
 from pipeline_records import at, make_call, make_job, make_outcome, make_plan
 
 from millrace.agents.join import Decision, Join, JoinState, open_until
-from millrace.agents.validate_output import validate
+from millrace.agents.validate_output import ValidateOutput
+from millrace.agents.validation.policy import ValidationPolicy
+from millrace.agents.validation.validators import BUILT_IN
 from millrace.agents.vote import vote
 from millrace.schemas.call import Call
 from millrace.schemas.errors import ErrorInfo
@@ -20,7 +22,8 @@ from millrace.schemas.outcome import (
 from millrace.schemas.request import OutputSpec
 from millrace.schemas.response import Response
 
-JOIN = Join(validate=validate, vote=vote)
+VALIDATE = ValidateOutput(policy=ValidationPolicy(), validators=BUILT_IN)
+JOIN = Join(validate=VALIDATE, vote=vote)
 DENIED = ErrorInfo(code="invalid_request", message="no")
 NO_ROOM = ErrorInfo(code="budget_exceeded", message="budget 'all' has no room")
 JSON = OutputSpec(format="json")

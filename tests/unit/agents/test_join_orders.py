@@ -7,13 +7,16 @@ from hypothesis import strategies as st
 from pipeline_records import at, make_call, make_job, make_outcome, make_plan
 
 from millrace.agents.join import Join, JoinState
-from millrace.agents.validate_output import validate
+from millrace.agents.validate_output import ValidateOutput
+from millrace.agents.validation.policy import ValidationPolicy
+from millrace.agents.validation.validators import BUILT_IN
 from millrace.agents.vote import vote
 from millrace.schemas.call import Call, Job, Plan
 from millrace.schemas.outcome import JoinOpened, JoinTimeout, OutcomeRecord
 from millrace.schemas.response import Response
 
-JOIN = Join(validate=validate, vote=vote)
+VALIDATE = ValidateOutput(policy=ValidationPolicy(), validators=BUILT_IN)
+JOIN = Join(validate=VALIDATE, vote=vote)
 
 
 @dataclass
