@@ -70,12 +70,13 @@ class ValidateOutput:
     policy: ValidationPolicy
     validators: Mapping[str, Validator]
     """By name; must hold all that the policy names."""
-    _by_task: dict[TaskType, TaskValidation] = field(init=False, repr=False)
-    _free: frozenset[TaskType] = field(init=False, repr=False)
+    _by_task: dict[TaskType | None, TaskValidation] = field(init=False, repr=False)
+    _free: frozenset[TaskType | None] = field(init=False, repr=False)
     """Tasks of which the operator asks nothing: their plain texts go the short way."""
 
     def __post_init__(self) -> None:
-        settings = {task: self.policy.for_task(task) for task in _TASKS}
+        settings: dict[TaskType | None, TaskValidation] = {None: TaskValidation()}
+        settings |= {task: self.policy.for_task(task) for task in _TASKS}
         free = {task for task, each in settings.items() if each.asks_nothing}
         object.__setattr__(self, "_by_task", settings)
         object.__setattr__(self, "_free", frozenset(free))
@@ -87,11 +88,12 @@ class ValidateOutput:
         finish_reason: FinishReason | None,
         *,
         tool_calls: int = 0,
-        task: TaskType = "general",
+        task: TaskType | None,
     ) -> ValidOutput | InvalidOutput:
         """Accept a complete answer, or say what is wrong with it.
 
-        An answer with `tool_calls` is no final one, and is valid as it stands.
+        An answer with `tool_calls` is no final one, and is valid as it stands. Where it answers
+        no `task`, but a question of the pipeline's own, nothing of the operator's holds.
         """
         if tool_calls:
             return ValidOutput(text)
@@ -115,7 +117,7 @@ class ValidateOutput:
         output: OutputSpec,
         content: _Content,
         finish_reason: FinishReason | None,
-        task: TaskType,
+        task: TaskType | None,
         findings: _Findings,
     ) -> None:
         """Apply rules and validators to what the answer holds."""

@@ -22,6 +22,8 @@ class ModelRequest:
     tools: tuple[ToolDefinition, ...] = ()
     output: OutputSpec = field(default_factory=OutputSpec)
     stream: bool = True
+    token_probabilities: bool = False
+    """Whether to ask how probable the answer's tokens were, where the wire can tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,8 @@ class Completion:
     """What the provider says it charged, where it says so."""
     model: str | None = None
     response_id: str | None = None
+    token_probability: float | None = None
+    """The geometric mean of the answer's tokens' probabilities, where asked for and told."""
     load_ms: float | None = None
     """How long a local server took to load the model."""
     key_alias: str | None = None

@@ -49,12 +49,12 @@ class EstimateCall:
 
     def __call__(self, call: Call) -> Estimate:
         """Estimate the prompt with a margin, and the answer at its longest."""
-        job, target = call.job, call.target
-        counted = self.count_tokens(job.messages, job.tools)
+        target = call.target
+        counted = self.count_tokens(call.messages, call.tools)
         input_tokens = round(counted * _INPUT_MARGIN)
         entry = self.entries.get(target.provider)
         facts = entry.models.get(target.model) if entry is not None else None
-        limits = (job.parameters.max_output_tokens, facts.max_output_tokens if facts else None)
+        limits = (call.parameters.max_output_tokens, facts.max_output_tokens if facts else None)
         output_tokens = min(filter(None, limits), default=self.output_tokens)
         usd = None
         if entry is not None:

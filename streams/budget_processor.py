@@ -166,7 +166,7 @@ class BudgetProcessor:
             release = BudgetRelease(budget=name, claim_id=claim.claim_id)
             await self._publish(Addressed(self.topics.usage, release, name), outputs, trace=trace)
         outcome = _refused(claim.call, reason, source)
-        if claim.call.job.stream:
+        if claim.call.stream:
             end = _last_chunk(claim.call)
             chunk = Addressed(self.topics.chunks, end, end.request_id)
             await self._publish(chunk, outputs, trace=trace)

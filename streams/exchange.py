@@ -28,7 +28,7 @@ from millrace.schemas.ids import NewId
 from millrace.schemas.ledger import UsageEvent
 from millrace.schemas.outcome import AttemptOutcome
 from millrace.schemas.usage import Timing
-from millrace.schemas.vocabulary import AttemptStatus
+from millrace.schemas.vocabulary import AttemptStatus, CancelledScope
 from millrace.streams.books import Spent
 from millrace.streams.call_records import CallRecords
 from millrace.streams.cancellations import Cancellations
@@ -128,6 +128,7 @@ class Exchange:
             invocation=invocation,
             status=status,
             error=error,
+            cancelled=self._cancelled_scope(call, status),
             timing=Timing(queued_ms=milliseconds(now - call.job.accepted_at)),
             finished_at=now,
         )
@@ -242,14 +243,14 @@ class Exchange:
         return "completed", None
 
     async def _read(self, call: Call, reply: Reply, chunks: ChunkStream) -> None:
-        job = call.job
         request = ModelRequest(
             model=call.target.model,
-            messages=job.messages,
-            parameters=job.parameters,
-            tools=job.tools,
-            output=job.output,
-            stream=job.stream,
+            messages=call.messages,
+            parameters=call.parameters,
+            tools=call.tools,
+            output=call.output,
+            stream=call.stream,
+            token_probabilities=_wants_probabilities(call),
         )
         async with aclosing(self.provider.ask(request)) as events:
             async for event in events:
@@ -310,9 +311,21 @@ class Exchange:
             timing=result.timing,
             error=error,
             response_id=completion.response_id if completion else None,
+            token_probability=completion.token_probability if completion else None,
+            cancelled=self._cancelled_scope(call, result.status),
             finished_at=result.finished_at,
         )
         await self.records.end(outcome, begun.chunks, begun.reservation, result)
+
+    def _cancelled_scope(self, call: Call, status: AttemptStatus) -> CancelledScope | None:
+        if status != "cancelled":
+            return None
+        return self.cancellations.scope(call.job.request_id, call.member)
+
+
+def _wants_probabilities(call: Call) -> bool:
+    rule = call.plan.cascade
+    return rule is not None and rule.confidence == "logprobs" and call.role == "answer"
 
 
 def _cancelled() -> ErrorInfo:

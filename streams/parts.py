@@ -15,11 +15,14 @@ import structlog
 
 from millrace.agents.accept_request import AcceptRequest
 from millrace.agents.join import Join
+from millrace.agents.joins.attempt import JudgeAttempt
+from millrace.agents.joins.next_attempt import NextAttempt
+from millrace.agents.joins.steps import Steps
 from millrace.agents.plan_route import PlanRoute
+from millrace.agents.repair import compose_repair
 from millrace.agents.validate_output import ValidateOutput
 from millrace.agents.validation.installed import load_validators, validator_names
-from millrace.agents.vote import vote
-from millrace.prompts.library import PACKAGED, PromptLibrary
+from millrace.prompts.library import PACKAGED, STEPS, PromptLibrary
 from millrace.providers.backoff import Backoff
 from millrace.providers.circuit import Circuits, CircuitState
 from millrace.providers.entry import ProviderEntry
@@ -62,7 +65,7 @@ from millrace.streams.sink_consumer import SinkConsumer
 from millrace.streams.stream_app import StreamApp
 from millrace.streams.tally import Tally
 from millrace.streams.topic_admin import TopicAdmin
-from millrace.streams.topics import TopicNames
+from millrace.streams.topics import TopicNames, largest_call
 
 log = structlog.get_logger(__name__)
 
@@ -192,12 +195,11 @@ class Parts:
             timeout_seconds=policy.validator_timeout_seconds,
             stack=processes,
         )
-        validate = ValidateOutput(policy=policy, validators=validators)
         app = await self._stream_app(validator_app_id(self.settings), self.topics.outcomes)
         states = app.table(JOINS_TABLE)
         clock = JoinClock(publisher=self.publisher, topic=self.topics.outcomes)
         processor = OutcomesProcessor(
-            join=Join(validate=validate, vote=vote),
+            join=self._join(ValidateOutput(policy=policy, validators=validators)),
             gate=self.budget_gate(),
             publisher=self.publisher,
             topics=self.topics,
@@ -213,6 +215,22 @@ class Parts:
         app.run_processor("outcomes", processor.process, on_recovered=recovered)
         window = self.settings.validator.finished_window_seconds
         return app, [clock.run(), forget_old_states(app, states, window_seconds=window)]
+
+    def _join(self, validate: ValidateOutput) -> Join:
+        """The decisions of the validator role."""
+        return Join(
+            judge=JudgeAttempt(
+                validate=validate,
+                next_attempt=NextAttempt(compose_repair=compose_repair),
+                steps=self.steps(),
+                max_answers_bytes=self.settings.validator.max_answers_bytes,
+                max_call_bytes=largest_call(self.settings.kafka),
+            )
+        )
+
+    def steps(self) -> Steps:
+        """What the steps of strategies ask; a folder of templates may hold newer versions."""
+        return Steps(library=PromptLibrary.load((STEPS, *self.settings.prompts.folders)))
 
     async def budgets(self) -> StreamApp:
         """The single writer of the budgets whose partitions this process holds."""
@@ -262,6 +280,7 @@ class Parts:
                 validation=settings.validation,
             ),
             gate=self.budget_gate(),
+            steps=self.steps(),
             publisher=self.publisher,
             topics=self.topics,
             partitions=app.partitions,
@@ -296,7 +315,7 @@ class _EstimatedTokens:
     """Counts where a provider does not say."""
 
     def request(self, call: Call) -> int:
-        return estimate_messages(call.job.messages, call.job.tools)
+        return estimate_messages(call.messages, call.tools)
 
     def text(self, text: str) -> int:
         return estimate_text(text)

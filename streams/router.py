@@ -10,6 +10,8 @@ import structlog
 from pydantic import ValidationError
 
 from millrace.agents.accept_request import AcceptRequest
+from millrace.agents.joins.briefs import opening_brief
+from millrace.agents.joins.steps import Steps
 from millrace.agents.plan_route import PlanRoute
 from millrace.schemas.call import Call, Job, Plan
 from millrace.schemas.errors import InvalidEventError, PipelineError
@@ -45,6 +47,7 @@ class Router:
     accept: AcceptRequest
     plan: PlanRoute
     gate: BudgetGate
+    steps: Steps
     publisher: Publisher
     topics: TopicNames
     partitions: int
@@ -163,11 +166,12 @@ class Router:
             )
             await self._publish(self.topics.outcomes, refusal, job.request_id, outputs)
             return
-        if len(plan.members) > 1:
-            opened = JoinOpened(job=job, plan=plan)
+        if plan.joined:
+            opened = JoinOpened(job=job, plan=plan, opened_at=self.clock())
             await self._publish(self.topics.outcomes, opened, job.request_id, outputs)
-        for member in range(len(plan.members)):
-            call = Call(job=job, plan=plan, member=member)
+        for member in plan.stage_members(0):
+            brief = opening_brief(self.steps, job, plan, member)
+            call = Call(job=job, plan=plan, member=member, brief=brief)
             topic, record, key = self.gate.topic_and_record(call)
             await self._publish(topic, record, key, outputs)
 

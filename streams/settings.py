@@ -62,6 +62,10 @@ class ValidatorSettings(Frozen):
 
     finished_window_seconds: float = Field(default=6 * 3600, gt=0)
     """How long an ended request is remembered, so that a late outcome never ends it again."""
+    max_answers_bytes: int = Field(default=524_288, ge=1_000)
+    """Of the answers that are kept of one request until its members are done. A member whose
+    answer would exceed this has failed. They share a record of the changelog with the request,
+    which takes four times kafka.max_request_bytes."""
 
 
 class PromptSettings(Frozen):

@@ -245,6 +245,11 @@ def topic_specs(
     return tuple(specs)
 
 
+def largest_call(settings: KafkaSettings) -> int:
+    """How many bytes a call with a brief may have, so that its outcome has room for an answer."""
+    return settings.max_request_bytes * _WRAPPING_FACTOR * 3 // 4
+
+
 def _spec(settings: KafkaSettings, name: str, kind: TopicKind, row: _Kind) -> TopicSpec:
     chosen = settings.topics.get(kind, TopicSettings())
     hours = chosen.retention_hours or row.retention_days * _DAY_HOURS

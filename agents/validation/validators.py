@@ -23,7 +23,8 @@ class Answer:
     """The parsed answer, for json."""
     format: OutputFormat
     finish_reason: FinishReason | None
-    task: TaskType
+    task: TaskType | None
+    """None where the answer is to a question of the pipeline's own."""
 
 
 @dataclass(frozen=True, slots=True)

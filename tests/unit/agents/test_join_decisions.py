@@ -3,13 +3,11 @@
 from typing import Literal
 
 import pytest
+from pipeline_joins import make_join
 from pipeline_records import at, make_call, make_job, make_outcome, make_plan
 
-from millrace.agents.join import Decision, Join, JoinState, open_until
-from millrace.agents.validate_output import ValidateOutput
-from millrace.agents.validation.policy import ValidationPolicy
-from millrace.agents.validation.validators import BUILT_IN
-from millrace.agents.vote import vote
+from millrace.agents.join import open_until
+from millrace.agents.joins.state import Decision, JoinState
 from millrace.schemas.call import Call
 from millrace.schemas.errors import ErrorInfo
 from millrace.schemas.outcome import (
@@ -22,8 +20,7 @@ from millrace.schemas.outcome import (
 from millrace.schemas.request import OutputSpec
 from millrace.schemas.response import Response
 
-VALIDATE = ValidateOutput(policy=ValidationPolicy(), validators=BUILT_IN)
-JOIN = Join(validate=VALIDATE, vote=vote)
+JOIN = make_join()
 DENIED = ErrorInfo(code="invalid_request", message="no")
 NO_ROOM = ErrorInfo(code="budget_exceeded", message="budget 'all' has no room")
 JSON = OutputSpec(format="json")

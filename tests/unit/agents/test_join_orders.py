@@ -4,19 +4,15 @@ from dataclasses import dataclass, field
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pipeline_joins import make_join
 from pipeline_records import at, make_call, make_job, make_outcome, make_plan
 
-from millrace.agents.join import Join, JoinState
-from millrace.agents.validate_output import ValidateOutput
-from millrace.agents.validation.policy import ValidationPolicy
-from millrace.agents.validation.validators import BUILT_IN
-from millrace.agents.vote import vote
+from millrace.agents.joins.state import JoinState
 from millrace.schemas.call import Call, Job, Plan
 from millrace.schemas.outcome import JoinOpened, JoinTimeout, OutcomeRecord
 from millrace.schemas.response import Response
 
-VALIDATE = ValidateOutput(policy=ValidationPolicy(), validators=BUILT_IN)
-JOIN = Join(validate=VALIDATE, vote=vote)
+JOIN = make_join()
 
 
 @dataclass

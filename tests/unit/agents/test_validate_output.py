@@ -1,6 +1,7 @@
 """What counts as an answer to what was asked."""
 
 import json
+from functools import partial
 from typing import Any
 
 import orjson
@@ -16,7 +17,8 @@ from millrace.agents.validation.verdict import InvalidOutput, Problem, ValidOutp
 from millrace.schemas.request import OutputRules, OutputSpec
 from millrace.schemas.vocabulary import FinishReason
 
-validate = ValidateOutput(policy=ValidationPolicy(), validators=BUILT_IN)
+CHECK = ValidateOutput(policy=ValidationPolicy(), validators=BUILT_IN)
+validate = partial(CHECK, task="general")
 TEXT = OutputSpec()
 JSON = OutputSpec(format="json")
 PERSON = OutputSpec(
@@ -206,7 +208,7 @@ def test_rules_of_the_task_and_of_the_request_hold_together() -> None:
     ]  # fmt: skip
     assert all(each.suggestion for each in found.problems)
     assert text not in found.error.message
-    assert isinstance(check(OutputSpec(), text, "stop"), ValidOutput)
+    assert isinstance(check(OutputSpec(), text, "stop", task="general"), ValidOutput)
 
 
 def test_an_answer_may_have_to_reach_a_score() -> None:
@@ -214,10 +216,19 @@ def test_an_answer_may_have_to_reach_a_score() -> None:
     policy = ValidationPolicy(default=TaskValidation(min_score=0.6))
     check = ValidateOutput(policy=policy, validators=BUILT_IN)
 
-    found = check(TEXT, "Half an answ", "length")
+    found = check(TEXT, "Half an answ", "length", task="general")
     assert isinstance(found, InvalidOutput)
     assert "weakest part is 'complete'" in found.error.message
-    assert isinstance(check(TEXT, "A whole answer", "stop"), ValidOutput)
+    assert isinstance(check(TEXT, "A whole answer", "stop", task="general"), ValidOutput)
+
+
+def test_what_the_operator_asks_of_a_task_is_not_asked_of_the_pipelines_own_questions() -> None:
+    """A judge's answer is no summary."""
+    policy = ValidationPolicy(default=TaskValidation(rules=OutputRules(min_chars=100)))
+    check = ValidateOutput(policy=policy, validators=BUILT_IN)
+
+    assert isinstance(check(TEXT, "short", "stop", task="general"), InvalidOutput)
+    assert isinstance(check(TEXT, "short", "stop", task=None), ValidOutput)
 
 
 def _fails(_answer: Answer) -> Verdict:
@@ -229,7 +240,7 @@ def test_a_validator_that_fails_is_named_as_what_it_is() -> None:
     output = OutputSpec(validators=("slow", "gone"))
     check = ValidateOutput(policy=ValidationPolicy(), validators={"slow": _fails})
 
-    found = check(output, "Hello", "stop")
+    found = check(output, "Hello", "stop", task="general")
     assert isinstance(found, InvalidOutput)
     assert (found.error.code, found.error.retryable, found.problems) == (
         "validator_failed", False, (),
@@ -243,7 +254,7 @@ def test_the_operator_may_let_answers_pass_that_a_validator_failed_to_judge() ->
     policy = ValidationPolicy(when_validator_fails="accept")
     check = ValidateOutput(policy=policy, validators={"slow": _fails})
 
-    found = check(OutputSpec(validators=("slow",)), "Hello", "stop")
+    found = check(OutputSpec(validators=("slow",)), "Hello", "stop", task="general")
     assert isinstance(found, ValidOutput)
     assert "took more than 1 s" in found.notes[0]
 
@@ -254,7 +265,7 @@ def test_problems_count_even_where_another_validator_failed() -> None:
     validators = {"slow": _fails, "tone": lambda _answer: verdict}
     check = ValidateOutput(policy=ValidationPolicy(), validators=validators)
 
-    found = check(OutputSpec(validators=("slow", "tone")), "HELLO", "stop")
+    found = check(OutputSpec(validators=("slow", "tone")), "HELLO", "stop", task="general")
     assert isinstance(found, InvalidOutput)
     assert (found.error.code, found.problems) == ("output_invalid", verdict.problems)
 
