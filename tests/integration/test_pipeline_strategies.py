@@ -1,19 +1,36 @@
 """Each strategy, from a request to its one answer."""
 
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from pipeline_under_test import Pipeline, eventually
+import pytest_asyncio
+from broker_under_test import BrokerUnderTest
+from pipeline_under_test import Pipeline, eventually, whole_pipeline
 
 from millrace.schemas.response import Response
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+HEAVY_GEMINI = {"gemini-2.5-flash": 9.0, "gpt-4.1-mini": 1.0, "claude-haiku-4-5": 1.0}
+TIERS = [["openai/*", "gemini/*"], ["anthropic/*"]]
 CLOUD = ["openai", "anthropic", "gemini"]
 JUDGING, MERGING = "Judge which of their answers is the best", "Write the one answer"
 REFINING, RATING = "Give the improved answer", "How likely is it to be correct"
 DIVIDING, COMBINING = "Divide the work on it into parts", "Write the answer to the request"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def pipeline(
+    shared_broker: BrokerUnderTest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Pipeline]:
+    """A pipeline with two tiers."""
+    folder = tmp_path_factory.mktemp("strategies")
+    async with whole_pipeline(
+        shared_broker, folder, routes={"default": {"tiers": TIERS}}
+    ) as running:
+        yield running
 
 
 def say(where: str, answer: str) -> str:
@@ -82,7 +99,7 @@ async def test_a_race_takes_the_first_valid_answer_and_stops_the_others(
     ("route", "expected", "decided_by"),
     [
         ({"mode": "vote"}, "yes", "vote"),
-        ({"mode": "weighted", "weights": {"gemini-2.5-flash": 9.0, "gpt-4.1-mini": 1.0}}, "no", "weight"),
+        ({"mode": "weighted", "weights": HEAVY_GEMINI}, "no", "weight"),
         ({"mode": "best_of", "judge": "gpt-4.1-mini"}, None, "judge"),
         ({"mode": "merge"}, "yes and no", "merge"),
         ({"mode": "chain"}, "at last", "refine"),
