@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from functools import partial
 from itertools import pairwise
 from typing import get_args
@@ -150,6 +151,10 @@ class PlanRoute:
             task_confidence=None if guess is None else guess.confidence,
             estimated_cost_usd=draft.cost,
         )
+
+    def estimated_cost(self, job: Job, offer: Offer) -> Decimal | None:
+        """US dollars for one answer to the job as it stands; None when a price is unknown."""
+        return self._sizes(job, Route()).estimated_cost(offer)
 
     def _screen(self, max_latency_s: float | None, sizes: Sizes) -> Screen:
         return Screen(sizes=sizes, max_latency_s=max_latency_s, health=self.health)

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from millrace.schemas.call import PromptRef
+from millrace.schemas.call import Plan, PromptRef
 from millrace.schemas.dead_letter import Blob, DeadLetter
 from millrace.schemas.errors import RowRejectedError
 from millrace.schemas.ledger import UsageEvent
@@ -143,6 +143,7 @@ def response_row(response: Response, *, store_text: bool) -> Row:
             for attempt in response.attempts
         ],
         *_verdict(response.ensemble),
+        *_plan(response.plan),
         *_timing(response.timing),
         *_prompt(response.prompt),
         error.code if error else "",
@@ -241,6 +242,24 @@ def _verdict(verdict: EnsembleVerdict | None) -> tuple[str | int | Sequence[int]
         verdict.agreeing,
         verdict.dissenting,
         verdict.missing,
+    )
+
+
+def _plan(plan: Plan | None) -> Row:
+    if plan is None:
+        return ("", None, None, None, (), (), ())
+    return (
+        plan.task_source,
+        plan.task_confidence,
+        plan.complexity,
+        money(plan.estimated_cost_usd),
+        [
+            (number, member.role, member.stage, each.tier, each.provider, each.model)
+            for number, member in enumerate(plan.members)
+            for each in member.candidates
+        ],
+        plan.reasons,
+        [(each.provider, each.model, each.reason) for each in plan.passed_over],
     )
 
 

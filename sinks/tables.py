@@ -26,6 +26,21 @@ _ATTEMPTS = (
     "model LowCardinality(String), status LowCardinality(String), "
     "error_code LowCardinality(String)))"
 )
+_PLAN = (
+    ("task_source", _NAME),
+    ("task_confidence", "Nullable(Float64)"),
+    ("complexity", "Nullable(Float64)"),
+    ("estimated_cost_usd", _MONEY),
+    (
+        "planned",
+        (
+            f"Array(Tuple(member UInt32, role {_NAME}, stage UInt32, tier UInt32, "
+            f"provider {_NAME}, model {_NAME}))"
+        ),
+    ),
+    ("route_reasons", "Array(String)"),
+    ("passed_over", f"Array(Tuple(provider {_NAME}, model {_NAME}, reason String))"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +173,7 @@ RESPONSES = _table(
         ("ensemble_agreeing", "Array(UInt32)"),
         ("ensemble_dissenting", "Array(UInt32)"),
         ("ensemble_missing", "Array(UInt32)"),
+        *_PLAN,
         *_TIMING,
         ("prompt_name", _NAME),
         ("prompt_version", "UInt32"),
