@@ -5,7 +5,6 @@ NULL. Times are milliseconds since 1970. Money is rounded to a trillionth of a d
 even, as far as the columns go.
 """
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Any
@@ -17,9 +16,10 @@ from millrace.schemas.dead_letter import Blob, DeadLetter
 from millrace.schemas.errors import RowRejectedError
 from millrace.schemas.ledger import UsageEvent
 from millrace.schemas.request import Request
-from millrace.schemas.response import EnsembleVerdict, Response
+from millrace.schemas.response import Response
 from millrace.schemas.usage import Timing, Usage
 from millrace.sinks.protocol import ReceivedRequest
+from millrace.sinks.verdict_rows import strategy_columns, verdict_columns
 
 Row = tuple[Any, ...]
 
@@ -142,7 +142,8 @@ def response_row(response: Response, *, store_text: bool) -> Row:
             )
             for attempt in response.attempts
         ],
-        *_verdict(response.ensemble),
+        *verdict_columns(response.ensemble),
+        *strategy_columns(response.attempts, response.ensemble, response.cascade),
         *_plan(response.plan),
         *_timing(response.timing),
         *_prompt(response.prompt),
@@ -230,19 +231,6 @@ def _timing(timing: Timing) -> tuple[float | None, ...]:
 
 def _prompt(prompt: PromptRef | None) -> tuple[str, int, str]:
     return ("", 0, "") if prompt is None else (prompt.name, prompt.version, prompt.sha256)
-
-
-def _verdict(verdict: EnsembleVerdict | None) -> tuple[str | int | Sequence[int], ...]:
-    if verdict is None:
-        return ("", 0, 0, (), (), ())
-    return (
-        verdict.mode or "",
-        verdict.members,
-        verdict.answered,
-        verdict.agreeing,
-        verdict.dissenting,
-        verdict.missing,
-    )
 
 
 def _plan(plan: Plan | None) -> Row:
