@@ -1,15 +1,11 @@
 """Divides the models of a cascade into tiers, cheapest first."""
 
 from collections.abc import Iterable, Sequence
-from decimal import Decimal
 from fnmatch import fnmatchcase
 
 from millrace.agents.offers import Offer
 from millrace.agents.policy import TaskRoute
 from millrace.schemas.vocabulary import TaskType
-
-UNKNOWN_PRICE = Decimal("Infinity")
-"""What is not known to be cheap counts as dear."""
 
 Tiers = tuple[tuple[Offer, ...], ...]
 
@@ -50,7 +46,7 @@ def _listed(fitting: Iterable[Offer], tiers: Sequence[Sequence[str]]) -> Tiers:
 def _climbed(fitting: Iterable[Offer], task: TaskType, most: int) -> Tiers:
     by_price = sorted(
         fitting,
-        key=lambda offer: (sum(offer.prices or (UNKNOWN_PRICE,)), -offer.quality_for(task)),
+        key=lambda offer: (offer.price, -offer.quality_for(task)),
     )
     best = -1
     rungs: list[int] = []

@@ -7,6 +7,11 @@ from decimal import Decimal
 from millrace.schemas.call import Candidate
 from millrace.schemas.vocabulary import LOCAL_HARDWARE, Capability, Hardware, TaskType
 
+DEFAULT_OUTPUT_TOKENS = 1_024
+"""The length of an answer to reckon with where the request does not bound it."""
+
+_UNKNOWN = Decimal("Infinity")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
@@ -41,6 +46,13 @@ class Offer:
     """US dollars for a million tokens of prompt and of answer; None when one is unknown. What
     is not priced and runs locally is free."""
 
+    rates: tuple[float, float] | None = field(init=False, repr=False, compare=False)
+    """`prices` as floats, for comparing thousands of offers."""
+    price: Decimal = field(init=False, repr=False, compare=False)
+    """What to order by: both prices together, infinite when one is unknown."""
+    likely_answer: int = field(init=False, repr=False, compare=False)
+    """Tokens of an answer to reckon with where the request does not bound it."""
+
     def __post_init__(self) -> None:
         local = self.hardware in LOCAL_HARDWARE
         prices = [
@@ -51,6 +63,12 @@ class Offer:
         object.__setattr__(self, "local", local)
         object.__setattr__(self, "qualified_name", f"{self.provider}/{self.model}")
         object.__setattr__(self, "prices", tuple(known) if len(known) == len(prices) else None)
+        object.__setattr__(
+            self, "rates", tuple(map(float, known)) if len(known) == len(prices) else None
+        )
+        object.__setattr__(self, "price", sum(known) if len(known) == len(prices) else _UNKNOWN)
+        likely = min(DEFAULT_OUTPUT_TOKENS, self.max_output_tokens or DEFAULT_OUTPUT_TOKENS)
+        object.__setattr__(self, "likely_answer", likely)
         object.__setattr__(self, "planned", self.in_tier(0))
 
     def in_tier(self, tier: int) -> Candidate:

@@ -23,7 +23,7 @@ from millrace.agents.estimate_complexity import estimate_complexity
 from millrace.agents.health import HealthOf
 from millrace.agents.offers import Offer
 from millrace.agents.policy import RoutePolicy, TaskRoute
-from millrace.agents.rank_offers import MAX_PASSED_OVER, RankOffers, Selection
+from millrace.agents.rank_offers import MAX_PASSED_OVER, RankOffers
 from millrace.agents.route_wishes import RouteWishes, route_wishes
 from millrace.agents.screen_offers import Screen
 from millrace.agents.spill_over import spill_over
@@ -98,7 +98,8 @@ class PlanRoute:
         sizes = self._sizes(job, route)
         complexity = estimate_complexity(job, prompt_tokens=sizes.prompt_tokens)
         constraints = _constraints(job, route, strategy, _bar(route, policy, complexity.value))
-        selection = self._ranking.rank(constraints)
+        ranked = self._ranking.rank(constraints)
+        selection = ranked.within(sizes)
         notes: tuple[str, ...] = ()
         bound = policy.max_local_lag
         if self.health is not None and strategy == "local_first" and bound is not None:
@@ -138,7 +139,7 @@ class PlanRoute:
             cascade=draft.cascade,
             max_repairs=self.validation.repairs(job.output, job.task),
             reasons=(
-                *self._reasons(route, constraints, sizes, selection),
+                *self._reasons(route, constraints, sizes, len(ranked.fitting)),
                 *((str(guess),) if guess is not None else ()),
                 str(complexity),
                 *notes,
@@ -175,18 +176,20 @@ class PlanRoute:
         route: Route,
         constraints: Constraints,
         sizes: Sizes,
-        selection: Selection,
+        fitting: int,
     ) -> tuple[str, ...]:
         section = f"[{self.policy.section(constraints.task)}]"
         origin = f"from {section}" if route.strategy == "auto" else "as asked"
         reasons = [
             f"strategy {constraints.strategy} {origin}",
             *_demands(constraints, sizes),
-            f"{len(selection.fitting)} of {len(self.offers)} models fit but for sizes",
+            f"{fitting} of {len(self.offers)} models fit but for sizes",
         ]
         return tuple(reasons)
 
     def _unknown_names(self, route: Route) -> str:
+        if not route.providers and not route.models:
+            return ""
         providers = {offer.provider for offer in self.offers}
         models = {name for offer in self.offers for name in (offer.model, offer.qualified_name)}
         unknown = [f"provider {name!r}" for name in route.providers if name not in providers]

@@ -1,14 +1,14 @@
 """Orders the offers for a kind of request: which fit, best first, and why others do not."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from heapq import nsmallest
 from typing import Any
 
-from millrace.agents.climb_tiers import UNKNOWN_PRICE, tiers_of
-from millrace.agents.constraints import Constraints
+from millrace.agents.climb_tiers import tiers_of
+from millrace.agents.constraints import Constraints, Floor, Sizes
 from millrace.agents.offers import Offer
 from millrace.agents.policy import RoutePolicy, TaskRoute
 from millrace.schemas.call import PassedOver
@@ -40,6 +40,22 @@ class Selection:
     """The best of those that do not fit, each with its first reason."""
     nearest: tuple[PassedOver, ...]
     """When none fits: those that fall short in the fewest ways, with all reasons."""
+    floor: Floor | None
+    """What none of the fitting with known prices is below; None where there are none."""
+
+    def within(self, sizes: Sizes) -> "Selection":
+        """The same, cut to the best few where even the cheapest would cost too much.
+
+        Those few say why; thousands need not be asked.
+        """
+        if self.floor is None or sizes.affords(self.floor):
+            return self
+        return replace(
+            self,
+            fitting=self.fitting[:MAX_PASSED_OVER],
+            by_provider=tuple(offers[:1] for offers in self.by_provider[:MAX_PASSED_OVER]),
+            tiers=tuple(offers[:MAX_PASSED_OVER] for offers in self.tiers),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +99,7 @@ class RankOffers:
         def key(offer: Offer) -> tuple[Any, ...]:
             is_named = named is not None and named in {offer.model, offer.qualified_name}
             place = _first_match(route.judge, offer.qualified_name)
-            price = sum(offer.prices or (UNKNOWN_PRICE,))
+            price = offer.price
             return (not is_named, place, -offer.quality_for(wanted.task), price)
 
         found = []
@@ -98,15 +114,14 @@ class RankOffers:
 
     def _selection(self, wanted: Constraints) -> Selection:
         route = self.policy.for_task(wanted.task)
-        ordered = self._ordered(wanted.task, wanted.output)
         fitting: list[Offer] = []
         passed_over: list[PassedOver] = []
-        for listed, offer in ordered:
-            reason = next(self._misfits(wanted, offer, unlisted=not listed, route=route), None)
-            if reason is None:
+        for listed, offer in self._ordered(wanted.task, wanted.output):
+            if (listed or route.allow_unlisted) and wanted.admits(offer):
                 fitting.append(offer)
             elif len(passed_over) < MAX_PASSED_OVER:
-                passed_over.append(_passed_over(offer, reason))
+                reasons = self._misfits(wanted, offer, unlisted=not listed, route=route)
+                passed_over.append(_passed_over(offer, next(reasons)))
         sided = wanted.strategy.endswith("_first")
         if wanted.prefer_models or wanted.prefer_providers or sided:
             local_first = wanted.strategy == "local_first"
@@ -116,18 +131,31 @@ class RankOffers:
                     sided and offer.local is not local_first,
                 )
             )
-        allowed = [offer for _, offer in ordered if next(wanted.out_of_bounds(offer), None) is None]
-        able = [offer for offer in allowed if next(wanted.shortcomings(offer), None) is None]
-        default = (route.default_model,) if route.default_model else ()
         return Selection(
             fitting=tuple(fitting),
             by_provider=_grouped(fitting) if wanted.strategy in _DEALT else (),
             tiers=tiers_of(fitting, wanted.task, route) if wanted.strategy == "cascade" else (),
-            fallbacks=_matching(able, route.fallbacks),
-            last_resort=_matching(allowed, default),
+            fallbacks=tuple(
+                offer
+                for offer in self._matching(wanted, route.fallbacks)
+                if next(wanted.shortcomings(offer), None) is None
+            ),
+            last_resort=self._matching(
+                wanted, (route.default_model,) if route.default_model else ()
+            ),
             passed_over=tuple(passed_over),
             nearest=() if fitting else self._nearest(wanted, route),
+            floor=_floor(fitting),
         )
+
+    def _matching(self, wanted: Constraints, patterns: tuple[str, ...]) -> tuple[Offer, ...]:
+        """Offers by the patterns' order, wherever the request may go."""
+        found = []
+        for _, offer in self._ordered(wanted.task, wanted.output) if patterns else ():
+            place = _first_match(patterns, offer.qualified_name)
+            if place < len(patterns) and next(wanted.out_of_bounds(offer), None) is None:
+                found.append((place, offer))
+        return tuple(offer for _, offer in sorted(found, key=lambda each: each[0]))
 
     def _nearest(self, wanted: Constraints, route: TaskRoute) -> tuple[PassedOver, ...]:
         short = []
@@ -151,7 +179,7 @@ class RankOffers:
         patterns = route.candidates
 
         def key(offer: Offer) -> tuple[Any, ...]:
-            quality, price = -offer.quality_for(task), sum(offer.prices or (UNKNOWN_PRICE,))
+            quality, price = -offer.quality_for(task), offer.price
             wish = (price, quality) if route.order_by == "price" else (quality, price)
             place = _first_match(patterns, offer.qualified_name)
             return (place, _shortfall(offer, output), *wish, offer.provider, offer.model)
@@ -160,17 +188,19 @@ class RankOffers:
         return tuple((key[0] < len(patterns), self.offers[index]) for key, index in keyed)
 
 
+def _floor(fitting: Sequence[Offer]) -> Floor | None:
+    rates = [offer.rates for offer in fitting if offer.rates is not None]
+    if not rates:
+        return None
+    prompt, answer = map(min, zip(*rates, strict=True))
+    return Floor(prompt, answer, min(offer.likely_answer for offer in fitting))
+
+
 def _grouped(fitting: Sequence[Offer]) -> tuple[tuple[tuple[int, Offer], ...], ...]:
     groups: dict[str, list[tuple[int, Offer]]] = {}
     for ranked in enumerate(fitting):
         groups.setdefault(ranked[1].provider, []).append(ranked)
     return tuple(map(tuple, groups.values()))
-
-
-def _matching(offers: Iterable[Offer], patterns: tuple[str, ...]) -> tuple[Offer, ...]:
-    placed = [(_first_match(patterns, offer.qualified_name), offer) for offer in offers]
-    found = [(place, offer) for place, offer in placed if place < len(patterns)]
-    return tuple(offer for _, offer in sorted(found, key=lambda each: each[0]))
 
 
 def _first_match(patterns: tuple[str, ...], name: str) -> int:

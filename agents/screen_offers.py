@@ -1,5 +1,6 @@
 """Lets models pass that are large, cheap and quick enough for a request."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -23,28 +24,36 @@ class Screen:
 
     def passes(self, offer: Offer) -> bool:
         """Whether the offer will do."""
-        reason = None
         if not self.sizes.fits(offer):
-            reason = self.sizes.misfit(offer)
-        elif self.max_latency_s is not None:
-            reason = self._too_slow(offer, self.max_latency_s)
-        if reason is None:
+            self._refuse(offer, self.sizes.misfit)
+            return False
+        if self.max_latency_s is None or self._quick_enough(offer, self.max_latency_s):
             return True
-        if len(self.refused) < MAX_PASSED_OVER:
-            self.refused.append(
-                PassedOver(provider=offer.provider, model=offer.model, reason=reason)
-            )
+        self._refuse(offer, self._slowness)
         return False
 
     def cost(self, offer: Offer) -> Decimal | None:
         """US dollars for one call, as estimated; None when a price is unknown."""
         return self.sizes.estimated_cost(offer)
 
-    def _too_slow(self, offer: Offer, limit: float) -> str | None:
-        health = self.health(offer.provider, offer.model) if self.health is not None else None
-        if health is None or health.total_ms is None:
+    def _quick_enough(self, offer: Offer, limit: float) -> bool:
+        measured = self._total_ms(offer)
+        if measured is None:
             self.unmeasured += 1
-            return None
-        if health.total_ms <= limit * 1e3:
-            return None
-        return f"it takes about {health.total_ms / 1e3:.3g} s, more than max_latency_s {limit:g}"
+            return True
+        return measured <= limit * 1e3
+
+    def _slowness(self, offer: Offer) -> str:
+        seconds = (self._total_ms(offer) or 0.0) / 1e3
+        return f"it takes about {seconds:.3g} s, longer than max_latency_s {self.max_latency_s:g}"
+
+    def _total_ms(self, offer: Offer) -> float | None:
+        health = self.health(offer.provider, offer.model) if self.health is not None else None
+        return None if health is None else health.total_ms
+
+    def _refuse(self, offer: Offer, why: Callable[[Offer], str]) -> None:
+        # Thousands may be refused, and words are dear.
+        if len(self.refused) < MAX_PASSED_OVER:
+            self.refused.append(
+                PassedOver(provider=offer.provider, model=offer.model, reason=why(offer))
+            )

@@ -28,8 +28,8 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @app.command(
-    epilog="Exit codes: 0 it would be routed; 1 it would be rejected; 2 the request or the settings "
-    "cannot be read."
+    epilog="Exit codes: 0 it would be routed; 1 it would be rejected; 2 request or settings are "
+    "wrong."
 )
 def explain(
     file: Annotated[
