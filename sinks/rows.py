@@ -17,7 +17,7 @@ from millrace.schemas.dead_letter import Blob, DeadLetter
 from millrace.schemas.errors import RowRejectedError
 from millrace.schemas.ledger import UsageEvent
 from millrace.schemas.request import Request
-from millrace.schemas.response import EnsembleVerdict, Response
+from millrace.schemas.response import EnsembleVerdict, Quality, Response
 from millrace.schemas.usage import Timing, Usage
 from millrace.sinks.protocol import ReceivedRequest
 
@@ -123,6 +123,7 @@ def response_row(response: Response, *, store_text: bool) -> Row:
         _json(tool_calls) if store_text and tool_calls else "",
         len(response.text.encode(errors="surrogatepass")),
         response.finish_reason or "",
+        *_quality(response.quality),
         response.provider or "",
         response.model or "",
         response.task or "",
@@ -242,6 +243,10 @@ def _verdict(verdict: EnsembleVerdict | None) -> tuple[str | int | Sequence[int]
         verdict.dissenting,
         verdict.missing,
     )
+
+
+def _quality(quality: Quality | None) -> Row:
+    return (None, {}, ()) if quality is None else (quality.score, quality.parts, quality.notes)
 
 
 def _blob(blob: Blob | None, *, store_text: bool) -> tuple[str | None, str]:
