@@ -16,7 +16,7 @@ from millrace.schemas.dead_letter import Blob, DeadLetter
 from millrace.schemas.errors import RowRejectedError
 from millrace.schemas.ledger import UsageEvent
 from millrace.schemas.request import Request
-from millrace.schemas.response import Response
+from millrace.schemas.response import Quality, Response
 from millrace.schemas.usage import Timing, Usage
 from millrace.sinks.protocol import ReceivedRequest
 from millrace.sinks.verdict_rows import strategy_columns, verdict_columns
@@ -123,6 +123,7 @@ def response_row(response: Response, *, store_text: bool) -> Row:
         _json(tool_calls) if store_text and tool_calls else "",
         len(response.text.encode(errors="surrogatepass")),
         response.finish_reason or "",
+        *_quality(response.quality),
         response.provider or "",
         response.model or "",
         response.task or "",
@@ -249,6 +250,10 @@ def _plan(plan: Plan | None) -> Row:
         plan.reasons,
         [(each.provider, each.model, each.reason) for each in plan.passed_over],
     )
+
+
+def _quality(quality: Quality | None) -> Row:
+    return (None, {}, ()) if quality is None else (quality.score, quality.parts, quality.notes)
 
 
 def _blob(blob: Blob | None, *, store_text: bool) -> tuple[str | None, str]:
