@@ -1,6 +1,6 @@
 """Turns what a service asks into a job: rendered, bounded, checked."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
@@ -9,6 +9,8 @@ from typing import Any
 from millrace.agents.classify_task import TaskGuess, classify_task
 from millrace.agents.json_schema import compile_schema
 from millrace.agents.policy import RequestPolicy
+from millrace.agents.validation.rules import check_rules
+from millrace.agents.validation.validators import BUILT_IN
 from millrace.prompts.library import PromptLibrary
 from millrace.schemas.call import Job, PromptRef
 from millrace.schemas.errors import InvalidEventError
@@ -25,6 +27,8 @@ class AcceptRequest:
     policy: RequestPolicy
     own_topics: tuple[str, ...]
     """Patterns of the pipeline's own topics, which no reply may go to."""
+    validators: Collection[str] = frozenset(BUILT_IN)
+    """Names that a request's `output.validators` may hold."""
 
     def guess_task(self, request: Request) -> TaskGuess | None:
         """Guess what kind of work a request is; None where it or its template says so."""
@@ -50,12 +54,11 @@ class AcceptRequest:
         Raises:
             PromptError: The template does not exist or does not fit its variables.
             InvalidEventError: `reply_to` is not allowed, the rendered messages are too large,
-                or the output schema cannot be used.
+                or the output's schema, rules or validators cannot be used.
         """
         self.check_reply_to(request.reply_to)
         prepared = self._prepare(request, guess or self.guess_task(request))
-        if prepared.output.json_schema is not None:
-            compile_schema(prepared.output.json_schema)
+        self._check_output(prepared.output)
         return Job(
             request_id=request_id,
             task=prepared.task,
@@ -75,6 +78,17 @@ class AcceptRequest:
             accepted_at=accepted_at,
             deadline=self._deadline(request.deadline, accepted_at),
         )
+
+    def _check_output(self, output: OutputSpec) -> None:
+        if output.json_schema is not None:
+            compile_schema(output.json_schema)
+        check_rules(output.rules)
+        unknown = [name for name in output.validators if name not in self.validators]
+        if unknown:
+            raise InvalidEventError(
+                f"output.validators names {', '.join(map(repr, unknown))}, which there are not; "
+                f"there are {', '.join(sorted(self.validators))}"
+            )
 
     def _prepare(self, request: Request, guess: TaskGuess | None) -> "_Prepared":
         if request.template is not None:

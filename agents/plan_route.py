@@ -27,6 +27,7 @@ from millrace.agents.rank_offers import MAX_PASSED_OVER, RankOffers
 from millrace.agents.route_wishes import RouteWishes, route_wishes
 from millrace.agents.screen_offers import Screen
 from millrace.agents.spill_over import spill_over
+from millrace.agents.validation.policy import ValidationPolicy
 from millrace.schemas.call import Job, PassedOver, Plan
 from millrace.schemas.errors import ConfigurationError, InvalidEventError
 from millrace.schemas.message import ImagePart, Message
@@ -63,6 +64,8 @@ class PlanRoute:
     """Estimates the tokens of messages."""
     health: HealthOf | None = None
     """How models are doing, where somebody measures it."""
+    validation: ValidationPolicy = field(default_factory=ValidationPolicy)
+    """Says how often an answer may be repaired."""
     _ranking: RankOffers = field(init=False, repr=False, compare=False)
     _routes: dict[TaskType, TaskRoute] = field(init=False, repr=False, compare=False)
 
@@ -134,6 +137,7 @@ class PlanRoute:
             member_timeout_s=draft.member_timeout_s,
             vote=draft.vote,
             cascade=draft.cascade,
+            max_repairs=self.validation.repairs(job.output, job.task),
             reasons=(
                 *self._reasons(route, constraints, sizes, len(ranked.fitting)),
                 *((str(guess),) if guess is not None else ()),

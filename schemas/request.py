@@ -31,6 +31,7 @@ Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
+RulePattern = Annotated[str, Field(min_length=1, max_length=512)]
 _REQUEST_ID: TypeAdapter[str] = TypeAdapter(RequestId)
 _TASKS: frozenset[str] = frozenset(get_args(TaskType))
 
@@ -119,16 +120,49 @@ class Parameters(Frozen):
     tool_choice: Literal["auto", "none", "required"] | None = None
 
 
+class OutputRules(Frozen):
+    """What an answer must keep to besides its format. What is unset is not asked for."""
+
+    min_chars: Annotated[int, Field(ge=0)] | None = None
+    max_chars: Annotated[int, Field(ge=1)] | None = None
+    must_match: Annotated[tuple[RulePattern, ...], Field(max_length=20)] = ()
+    """Regular expressions in RE2's syntax, each to be found somewhere in the answer."""
+    must_not_match: Annotated[tuple[RulePattern, ...], Field(max_length=20)] = ()
+    required_keys: Annotated[tuple[Name, ...], Field(max_length=100)] = ()
+    """Of a JSON answer; `a.b` is the key `b` within `a`."""
+    language: Annotated[str, Field(pattern=r"^[a-z]{2}$")] | None = None
+    """What the text is written in, as ISO 639-1 has it: `en`, `de`, …"""
+
+    @model_validator(mode="after")
+    def _bounds_in_order(self) -> Self:
+        low, high = self.min_chars, self.max_chars
+        if low is not None and high is not None and low > high:
+            raise ValueError(f"min_chars {low} must not exceed max_chars {high}")
+        return self
+
+
 class OutputSpec(Frozen):
     """What the answer must look like. A `schema` implies `json`."""
 
     format: OutputFormat = "text"
     json_schema: dict[str, Any] | None = Field(default=None, alias="schema")
+    language: Annotated[str, Field(pattern=r"^[a-z0-9+#.-]{1,40}$")] | None = None
+    """Of code: `python`, `sql`, … Any when unset."""
+    rules: OutputRules = OutputRules()
+    """Those of the task's section in the config hold besides."""
+    validators: Annotated[tuple[Name, ...], Field(max_length=20)] = ()
+    """Validators by name, besides those of the task's section."""
+    max_repairs: Annotated[int, Field(ge=0, le=5)] | None = None
+    """How often a model is told what was wrong with its answer; as configured when unset."""
 
     @model_validator(mode="after")
-    def _schema_needs_json(self) -> Self:
+    def _parts_fit_the_format(self) -> Self:
         if self.json_schema is not None and self.format != "json":
             raise ValueError("a schema needs format 'json'")
+        if self.rules.required_keys and self.format != "json":
+            raise ValueError("required_keys need format 'json'")
+        if self.language is not None and self.format != "code":
+            raise ValueError("a language needs format 'code'; that of a text is rules.language")
         return self
 
 

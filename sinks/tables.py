@@ -41,6 +41,27 @@ _PLAN = (
     ("route_reasons", "Array(String)"),
     ("passed_over", f"Array(Tuple(provider {_NAME}, model {_NAME}, reason String))"),
 )
+_TIER_RESULTS = (
+    "Array(Tuple(tier UInt32, provider LowCardinality(String), model LowCardinality(String), "
+    "confidence Nullable(Float64), threshold Nullable(Float64), sufficed Bool))"
+)
+_STRATEGY = (
+    ("attempt_roles", f"Array({_NAME})"),
+    ("attempt_tiers", "Array(UInt32)"),
+    ("attempt_repairs", "Array(Bool)"),
+    ("ensemble_cancelled", "Array(UInt32)"),
+    ("ensemble_timed_out", "Array(UInt32)"),
+    ("ensemble_skipped", "Array(UInt32)"),
+    ("ensemble_partial", "Bool"),
+    ("ensemble_agreement", "Nullable(Float64)"),
+    ("decided_by", _NAME),
+    ("verdict_notes", "Array(String)"),
+    ("cascade_confidence", _NAME),
+    ("cascade_tiers", "UInt32"),
+    ("cascade_tier", "Nullable(UInt32)"),
+    ("cascade_sufficed", "Bool"),
+    ("cascade_results", _TIER_RESULTS),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +176,9 @@ RESPONSES = _table(
         ("tool_calls", "String"),
         ("text_bytes", "UInt64"),
         ("finish_reason", _NAME),
+        ("quality_score", "Nullable(Float64)"),
+        ("quality_parts", "Map(LowCardinality(String), Float64)"),
+        ("quality_notes", "Array(String)"),
         ("provider", _NAME),
         ("model", _NAME),
         ("task", _NAME),
@@ -173,6 +197,7 @@ RESPONSES = _table(
         ("ensemble_agreeing", "Array(UInt32)"),
         ("ensemble_dissenting", "Array(UInt32)"),
         ("ensemble_missing", "Array(UInt32)"),
+        *_STRATEGY,
         *_PLAN,
         *_TIMING,
         ("prompt_name", _NAME),

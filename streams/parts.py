@@ -1,9 +1,10 @@
 """Makes the parts of a process from its settings; decides nothing."""
 
+import asyncio
 import random
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -17,7 +18,8 @@ from millrace.agents.joins.attempt import JudgeAttempt
 from millrace.agents.joins.next_attempt import NextAttempt
 from millrace.agents.joins.steps import Steps
 from millrace.agents.repair import compose_repair
-from millrace.agents.validate_output import validate
+from millrace.agents.validate_output import ValidateOutput
+from millrace.agents.validation.installed import load_validators
 from millrace.prompts.library import STEPS, PromptLibrary
 from millrace.providers.backoff import Backoff
 from millrace.providers.circuit import Circuits, CircuitState
@@ -181,13 +183,21 @@ class Parts:
             clock=utc_now,
         )
 
-    async def validator(self) -> tuple[StreamApp, Chores]:
+    async def validator(self, stack: AsyncExitStack) -> tuple[StreamApp, Chores]:
         """The validator role, with the joins of ensembles."""
+        policy = self.settings.validation
+        processes = stack.enter_context(ExitStack())
+        validators = await asyncio.to_thread(
+            load_validators,
+            policy.named_validators,
+            timeout_seconds=policy.validator_timeout_seconds,
+            stack=processes,
+        )
         app = await self._stream_app(validator_app_id(self.settings), self.topics.outcomes)
         states = app.table(JOINS_TABLE)
         clock = JoinClock(publisher=self.publisher, topic=self.topics.outcomes)
         processor = OutcomesProcessor(
-            join=self._join(),
+            join=self._join(ValidateOutput(policy=policy, validators=validators)),
             gate=self.budget_gate(),
             publisher=self.publisher,
             topics=self.topics,
@@ -204,7 +214,7 @@ class Parts:
         window = self.settings.validator.finished_window_seconds
         return app, [clock.run(), forget_old_states(app, states, window_seconds=window)]
 
-    def _join(self) -> Join:
+    def _join(self, validate: ValidateOutput) -> Join:
         """The decisions of the validator role."""
         return Join(
             judge=JudgeAttempt(

@@ -263,7 +263,7 @@ class _Process:
         """The validator first, so that nothing is asked that nobody could end."""
         apps: list[StreamApp] = []
         if Role.VALIDATOR in self._roles:
-            app, chores = await parts.validator()
+            app, chores = await parts.validator(stack)
             apps.append(app)
             stack.push_async_callback(app.abandon)
             await app.start()

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from millrace.agents.accept_request import AcceptRequest
 from millrace.agents.health import HealthOf
 from millrace.agents.plan_route import PlanRoute
+from millrace.agents.validation.installed import validator_names
 from millrace.prompts.library import PACKAGED, PromptLibrary
 from millrace.providers.pricing import Pricing
 from millrace.providers.tokens import estimate_messages
@@ -22,6 +23,7 @@ def acceptance(settings: Settings) -> AcceptRequest:
         library=PromptLibrary.load((PACKAGED, *settings.prompts.folders)),
         policy=settings.requests,
         own_topics=(f"{settings.kafka.topic_prefix}*", f"{settings.app_id}-*-changelog"),
+        validators=validator_names(),
     )
 
 
@@ -32,4 +34,5 @@ def planner(settings: Settings, *, health: HealthOf | None = None) -> PlanRoute:
         policy=settings.routes,
         count_tokens=estimate_messages,
         health=health,
+        validation=settings.validation,
     )

@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError
 
 from millrace.agents.budget_policy import BudgetPolicy
 from millrace.agents.policy import RequestPolicy, RoutePolicy
+from millrace.agents.validation.policy import ValidationPolicy
 from millrace.providers.backoff import BackoffSettings
 from millrace.providers.circuit import CircuitSettings
 from millrace.providers.entry import ProviderEntry
@@ -103,6 +104,7 @@ class Settings(Frozen):
     routes: RoutePolicy = RoutePolicy()
     budgets: BudgetPolicy = BudgetPolicy()
     requests: RequestPolicy = RequestPolicy()
+    validation: ValidationPolicy = ValidationPolicy()
     router: RouterSettings = RouterSettings()
     caller: CallerSettings = CallerSettings()
     retries: RetrySettings = RetrySettings()

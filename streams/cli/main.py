@@ -30,6 +30,7 @@ COMMANDS = {
     "topics": Entry("topics", "Create the topics, or say how they differ from what is needed."),
     "schemas": Entry("schemas", "Write JSON Schema and AsyncAPI for the public topics."),
     "check": Entry("check", "Try config, broker, ClickHouse and providers; say what to fix."),
+    "validate": Entry("validate", "Check an answer as the pipeline would, without one."),
     "replay": Entry("replay", "Send past requests again, through another model or prompt."),
     "simulate": Entry("simulate", "Run the simulated model server alone."),
 }

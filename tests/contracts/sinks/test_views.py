@@ -364,6 +364,15 @@ async def test_every_report_answers_with_the_columns_it_promises(
             make.usage("r2", prompt=prompt, timing={"total_ms": 5}),
             make.usage("r3", status="failed"),
             make.response("r2", attempts=[failed, make.attempt(2)], plan=plan),
+            make.response(
+                "r4",
+                ensemble={"members": 2, "answered": 2},
+                cascade={
+                    "confidence": "score",
+                    "tiers": 2,
+                    "results": [{"tier": 0, "provider": "openai", "model": "gpt"}],
+                },
+            ),
             make.response("x1", replay=replay),
             make.dead_letter(),
         ]
