@@ -6,9 +6,11 @@ from itertools import pairwise
 
 from millrace.agents.compose_members import deal, line_up
 from millrace.agents.constraints import Constraints, Sizes, dollars
+from millrace.agents.health import HealthOf
 from millrace.agents.offers import Offer
 from millrace.agents.policy import RoutePolicy, TaskRoute
-from millrace.agents.rank_offers import MAX_PASSED_OVER, RankOffers, Selection
+from millrace.agents.prefer_healthy import Ordered, prefer_healthy
+from millrace.agents.rank_offers import MAX_PASSED_OVER, RankOffers, Selection, grouped
 from millrace.schemas.call import Job, MemberPlan, PassedOver, Plan
 from millrace.schemas.errors import ConfigurationError, InvalidEventError
 from millrace.schemas.message import ImagePart, Message
@@ -24,8 +26,9 @@ _NEAREST_SHOWN = 5
 class PlanRoute:
     """Plans routes over the offers of a deployment.
 
-    Deterministic: the same job, route, offers and policy make the same plan, whatever the order
-    of the offers. A private job is planned for local hardware only, whatever else is asked.
+    Deterministic: the same job, route, offers, policy and health make the same plan, whatever the
+    order of the offers. Health changes, so a request that is read again may get another plan. A
+    private job is planned for local hardware only, whatever else is asked.
 
     Raises:
         ConfigurationError: Two offers have the same provider and model.
@@ -35,6 +38,8 @@ class PlanRoute:
     policy: RoutePolicy
     count_tokens: Callable[[Sequence[Message]], int]
     """Estimates the tokens of messages."""
+    health: HealthOf | None = None
+    """Models that are not well are asked after those that are; None leaves the ranking alone."""
     _ranking: RankOffers = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -68,15 +73,18 @@ class PlanRoute:
         constraints = _constraints(job, route, strategy)
         sizes = self._sizes(job, route, members)
         selection = self._ranking.rank(constraints)
+        ordered = self._by_health(selection)
         screen = _Screen(sizes)
         limit = task_route.max_candidates
         if ensemble:
-            hands = deal(selection.by_provider, screen.passes, members=members, limit=limit)
+            by_provider = grouped(ordered.offers) if ordered.put_back else selection.by_provider
+            hands = deal(by_provider, screen.passes, members=members, limit=limit)
         else:
             by_side = strategy in {"local_first", "cloud_first"}
-            chosen = line_up(selection.fitting, screen.passes, limit=limit, by_side=by_side)
+            chosen = line_up(ordered.offers, screen.passes, limit=limit, by_side=by_side)
             hands = [chosen] if chosen else []
-        passed_over = (*screen.refused, *selection.passed_over)[:MAX_PASSED_OVER]
+        unwell, put_back = _told(ordered, hands)
+        passed_over = (*unwell, *screen.refused, *selection.passed_over)[:MAX_PASSED_OVER]
         if len(hands) < needed:
             found = f"an ensemble needs {needed} models and {len(hands)} fit"
             raise _no_route(
@@ -92,9 +100,17 @@ class PlanRoute:
             ),
             mode=route.mode if ensemble else None,
             quorum=_quorum(route, task_route, len(hands)) if ensemble else 1,
-            reasons=self._reasons(route, constraints, sizes, selection, members - len(hands)),
+            reasons=(
+                *self._reasons(route, constraints, sizes, selection, members - len(hands)),
+                *put_back,
+            ),
             passed_over=passed_over,
         )
+
+    def _by_health(self, selection: Selection) -> Ordered:
+        if self.health is None:
+            return Ordered(selection.fitting)
+        return prefer_healthy(selection.fitting, self.health)
 
     def _sizes(self, job: Job, route: Route, members: int) -> Sizes:
         counted = job.messages
@@ -152,6 +168,17 @@ class _Screen:
                 PassedOver(provider=offer.provider, model=offer.model, reason=reason)
             )
         return False
+
+
+def _told(ordered: Ordered, hands: Sequence[Sequence[Offer]]) -> tuple[list[PassedOver], list[str]]:
+    """What was put back for its health: those that are not asked now, and, in words, the others."""
+    chosen = {offer.qualified_name for hand in hands for offer in hand}
+    out = [(offer, why) for offer, why in ordered.put_back if offer.qualified_name not in chosen]
+    still = [(offer, why) for offer, why in ordered.put_back if offer.qualified_name in chosen]
+    return (
+        [PassedOver(provider=each.provider, model=each.model, reason=why) for each, why in out],
+        [f"{offer.qualified_name} {why}" for offer, why in still[:_NEAREST_SHOWN]],
+    )
 
 
 def _constraints(job: Job, route: Route, strategy: Strategy) -> Constraints:

@@ -82,7 +82,7 @@ class RankOffers:
             )
         return Selection(
             fitting=tuple(fitting),
-            by_provider=_grouped(fitting) if wanted.strategy == "ensemble" else (),
+            by_provider=grouped(fitting) if wanted.strategy == "ensemble" else (),
             passed_over=tuple(passed_over),
             nearest=() if fitting else self._nearest(wanted, route),
         )
@@ -121,7 +121,8 @@ class RankOffers:
         return tuple((key[0] < len(patterns), self.offers[index]) for key, index in keyed)
 
 
-def _grouped(fitting: Sequence[Offer]) -> tuple[tuple[tuple[int, Offer], ...], ...]:
+def grouped(fitting: Sequence[Offer]) -> tuple[tuple[tuple[int, Offer], ...], ...]:
+    """The offers with their ranks, apart for each provider."""
     groups: dict[str, list[tuple[int, Offer]]] = {}
     for ranked in enumerate(fitting):
         groups.setdefault(ranked[1].provider, []).append(ranked)

@@ -25,6 +25,7 @@ TopicKind = Literal[
     "dead-letters",
     "evaluations",
     "retries",
+    "provider-health",
 ]
 
 _CODEC_PACKAGE = "cramjam"
