@@ -52,10 +52,12 @@ async def run_pipeline(
     embedded: EmbeddedBroker | None = None,
     on_ready: Callable[[RunningPipeline], None] | None = None,
     source: ConfigSource | None = None,
+    reload: asyncio.Event | None = None,
 ) -> None:
     """Run these roles until `stop` is set, then drain, commit and return.
 
-    With the `source` of the settings given, they are taken anew when it changes.
+    With the `source` of the settings given, they are taken anew when it changes, and when `reload`
+    is set.
 
     Raises:
         PipelineError: It cannot start, or cannot go on; the message says why. What was not
@@ -73,7 +75,7 @@ async def run_pipeline(
         admin = await stack.enter_async_context(_topic_admin(settings, embedded))
         await _make_topics(settings, admin)
         process = _Process(settings=settings, roles=roles, environ=environ, admin=admin)
-        process.follow(source, loaded=loaded)
+        process.follow(source, loaded=loaded, reload=reload or asyncio.Event())
         await process.run(stack, stop=stop, on_ready=on_ready)
 
 
@@ -125,13 +127,16 @@ class _Process:
         self._background: list[asyncio.Task[None]] = []
         self._live = LiveSettings(running=settings, loaded=settings)
 
-    def follow(self, source: ConfigSource | None, *, loaded: Settings) -> None:
+    def follow(
+        self, source: ConfigSource | None, *, loaded: Settings, reload: asyncio.Event
+    ) -> None:
         """Take new settings from there; `loaded` is what it gave for these."""
         self._live = LiveSettings(running=self._settings, loaded=loaded)
         if source is not None:
             self._running.reload = Reload(
                 source=source,
                 live=self._live,
+                asked=reload,
                 poll_seconds=self._settings.reload.poll_seconds,
                 on_done=self._running.tally.metrics.reloaded,
             )

@@ -19,7 +19,8 @@ ReloadResult = Literal["applied", "refused"]
 class Reload:
     """Reads the settings anew and hands them on; bad ones change nothing, and are logged.
 
-    Files are looked at every `poll_seconds` (0 never does), by content: a mounted directory that
+    They are read when `asked` is set, whether or not a file has changed, and when one has. Files
+    are looked at every `poll_seconds` (0 never does), by content: a mounted directory that
     is swapped counts, a file that is only touched does not. A file is read once it has stayed the
     same between two looks, so that one which is just being written is not.
     """
@@ -29,6 +30,7 @@ class Reload:
         *,
         source: ConfigSource,
         live: LiveSettings,
+        asked: asyncio.Event,
         poll_seconds: float,
         on_done: Callable[[ReloadResult], None] = lambda _: None,
     ) -> None:
@@ -36,11 +38,7 @@ class Reload:
         self._live = live
         self._poll_seconds = poll_seconds
         self._on_done = on_done
-        self._asked = asyncio.Event()
-
-    def ask(self) -> None:
-        """Have the settings read now, whether or not a file has changed."""
-        self._asked.set()
+        self._asked = asked
 
     async def run(self) -> None:
         """Wait for reasons to read the settings, until cancelled."""

@@ -67,7 +67,8 @@ def providers(*, as_json: AsJson = False, config: ConfigFile = None) -> None:
     failing = [each.provider for each in found if each.model is None and not _callable(each)]
     if as_json:
         documents = [_document(each) for each in found]
-        print_json({"works": not failing, "providers": documents, "reports": reports})
+        told = [each.model_dump(mode="json") for each in reports]
+        print_json({"works": not failing, "providers": documents, "reports": told})
     else:
         _show(found, failing)
     if failing:
@@ -179,9 +180,8 @@ def _show(found: Sequence[Standing], failing: Sequence[str]) -> None:
         )
         for each in found
     ]
-    print_table(
-        columns, rows, right=frozenset({"For", "Errors", "First token", "In flight", "Lag"})
-    )
+    numbers = frozenset({"For", "Errors", "First token", "In flight", "Lag"})
+    print_table(columns, rows, right=numbers)
     if failing:
         say(f"Cannot be called: {', '.join(failing)}.", err=True)
     elif found:

@@ -35,13 +35,13 @@ def stop_on_signals(
 
 
 @contextmanager
-def reload_on_hangup(reload: Callable[[], None]) -> Iterator[None]:
-    """Call `reload` at each SIGHUP, where there is that signal (not on Windows)."""
+def reload_on_hangup(reload: asyncio.Event) -> Iterator[None]:
+    """Set `reload` at each SIGHUP, where there is that signal (not on Windows)."""
     if not hasattr(signal, "SIGHUP"):
         yield
         return
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGHUP, reload)
+    loop.add_signal_handler(signal.SIGHUP, reload.set)
     try:
         yield
     finally:

@@ -87,8 +87,7 @@ def up(
         else:
             _agree(embedded)
             wants_embedded = True
-    running = _up(settings, roles=roles, embedded=wants_embedded, source=source, environ=environ)
-    run(running)
+    run(_up(settings, roles=roles, embedded=wants_embedded, source=source, environ=environ))
 
 
 def parse_roles(names: Sequence[str]) -> frozenset[Role]:
@@ -125,12 +124,13 @@ async def _up(
     source: ConfigSource,
     environ: Mapping[str, str],
 ) -> None:
-    stop = asyncio.Event()
+    stop, reload = asyncio.Event(), asyncio.Event()
     async with AsyncExitStack() as stack:
         show, live = stack.enter_context(_status_line())
         # After the line is there, which logs must be written above.
         configure_logs(settings.log, role=",".join(sorted(roles)))
         stack.enter_context(stop_on_signals(stop, on_first=_say_stopping))
+        stack.enter_context(reload_on_hangup(reload))
         broker = None
         if embedded:
             broker = EmbeddedBroker(state_file=state_file(settings))
@@ -140,8 +140,6 @@ async def _up(
 
         def on_ready(running: RunningPipeline) -> None:
             calm_garbage_collector()
-            if running.reload is not None:
-                stack.enter_context(reload_on_hangup(running.reload.ask))
             say(NEXT, err=True)
             if live:
                 shown.append(asyncio.create_task(show_status(running.status, show, stop=over)))
@@ -152,6 +150,7 @@ async def _up(
                 roles=roles,
                 environ=environ,
                 source=source,
+                reload=reload,
                 embedded=broker,
                 stop=stop,
                 on_ready=on_ready,
