@@ -63,7 +63,8 @@ async def run_pipeline(
         PipelineError: It cannot start, or cannot go on; the message says why. What was not
             finished is uncommitted, and is done after a restart.
     """
-    loaded = settings
+    # As the files give them: an embedded broker's address, say, is filled in by whoever starts it.
+    loaded = source.load()[0] if source is not None else settings
     if embedded is not None:
         kafka = settings.kafka.on_embedded(embedded.bootstrap_servers)
         settings = settings.model_copy(update={"kafka": kafka})
@@ -74,8 +75,10 @@ async def run_pipeline(
     async with AsyncExitStack() as stack:
         admin = await stack.enter_async_context(_topic_admin(settings, embedded))
         await _make_topics(settings, admin)
-        process = _Process(settings=settings, roles=roles, environ=environ, admin=admin)
-        process.follow(source, loaded=loaded, reload=reload or asyncio.Event())
+        live = LiveSettings(running=settings, loaded=loaded)
+        process = _Process(settings=settings, roles=roles, environ=environ, admin=admin, live=live)
+        if source is not None:
+            process.follow(source, reload or asyncio.Event())
         await process.run(stack, stop=stop, on_ready=on_ready)
 
 
@@ -117,6 +120,7 @@ class _Process:
         roles: frozenset[Role],
         environ: Mapping[str, str],
         admin: TopicAdmin,
+        live: LiveSettings,
     ) -> None:
         self._settings = settings
         self._roles = roles
@@ -125,21 +129,17 @@ class _Process:
         self._running = RunningPipeline()
         self._failed = asyncio.Event()
         self._background: list[asyncio.Task[None]] = []
-        self._live = LiveSettings(running=settings, loaded=settings)
+        self._live = live
 
-    def follow(
-        self, source: ConfigSource | None, *, loaded: Settings, reload: asyncio.Event
-    ) -> None:
-        """Take new settings from there; `loaded` is what it gave for these."""
-        self._live = LiveSettings(running=self._settings, loaded=loaded)
-        if source is not None:
-            self._running.reload = Reload(
-                source=source,
-                live=self._live,
-                asked=reload,
-                poll_seconds=self._settings.reload.poll_seconds,
-                on_done=self._running.tally.metrics.reloaded,
-            )
+    def follow(self, source: ConfigSource, reload: asyncio.Event) -> None:
+        """Take new settings from there while it runs."""
+        self._running.reload = Reload(
+            source=source,
+            live=self._live,
+            asked=reload,
+            poll_seconds=self._settings.reload.poll_seconds,
+            on_done=self._running.tally.metrics.reloaded,
+        )
 
     async def run(
         self,

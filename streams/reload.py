@@ -39,16 +39,17 @@ class Reload:
         self._poll_seconds = poll_seconds
         self._on_done = on_done
         self._asked = asked
+        self._applied = source.fingerprint()
 
     async def run(self) -> None:
         """Wait for reasons to read the settings, until cancelled."""
-        applied = seen = self._source.fingerprint()
+        seen = self._applied
         while True:
             asked = await self._asked_within(self._poll_seconds or None)
             before, seen = seen, self._source.fingerprint()
-            if asked or (seen == before and seen != applied):
+            if asked or (seen == before and seen != self._applied):
                 self._asked.clear()
-                applied = seen
+                self._applied = seen
                 await self.once()
 
     async def once(self) -> bool:

@@ -46,6 +46,10 @@ class Vendor:
         app.router.add_get("/v1/models", self._models)
         return app
 
+    async def holds(self, calls: int) -> bool:
+        """Whether so many calls wait for an answer."""
+        return self.waiting == calls
+
     async def _models(self, _: web.Request) -> web.Response:
         return web.json_response({"data": []})
 
@@ -196,10 +200,7 @@ async def test_keys_are_changed_under_load_and_no_request_fails(
         for number in range(10):
             await live.send(f"held-{number}", prompt="hold")
 
-        async def held() -> bool:
-            return vendor.waiting == 10
-
-        await eventually(held, "calls to be under way")
+        await eventually(lambda: vendor.holds(10), "calls to be under way")
         vendor.keys.add("k-new")
         sent = 0
         live.write_keys(VENDOR_KEY="k-new")
@@ -263,6 +264,7 @@ async def test_routes_and_limits_and_budgets_change_live(
             routes={"default": {"candidates": ["vendor/m"]}},
         ) as live,
     ):
+        vendor_entry = live.tree["providers"]["vendor"]
         await live.send("first")
         first = await live.topics.response("first")
         live.write_config(
@@ -272,8 +274,18 @@ async def test_routes_and_limits_and_budgets_change_live(
         await live.reloaded()
         await live.send("second")
         second = await live.topics.response("second")
-        live.write_config(budgets=[{**budget, "tokens": 1}])
+        live.write_config(providers={"vendor": {**vendor_entry, "limits": {"in_flight": 1}}})
         await live.reloaded(times=2)
+        for number in range(2):
+            await live.send(f"held-{number}", prompt="hold")
+        await eventually(lambda: vendor.holds(1), "a call to be under way")
+        live.write_config(
+            providers={"vendor": {**vendor_entry, "limits": {"in_flight": 2}}},
+            budgets=[{**budget, "tokens": 1}],
+        )
+        await live.reloaded(times=3)
+        await eventually(lambda: vendor.holds(2), "another one beside it")
+        vendor.go_on.set()
         await live.send("third")
         third = await live.topics.response("third")
 
