@@ -1,7 +1,7 @@
 """Decides which models are asked for a job, in which order."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import partial
 from itertools import pairwise
@@ -21,12 +21,12 @@ from millrace.agents.compose_strategy import (
 from millrace.agents.constraints import Constraints, Sizes, dollars
 from millrace.agents.estimate_complexity import estimate_complexity
 from millrace.agents.health import HealthOf
+from millrace.agents.heed_health import heed_health, ordered_by_health
 from millrace.agents.offers import Offer
 from millrace.agents.policy import RoutePolicy, TaskRoute
 from millrace.agents.rank_offers import MAX_PASSED_OVER, RankOffers
 from millrace.agents.route_wishes import RouteWishes, route_wishes
 from millrace.agents.screen_offers import Screen
-from millrace.agents.spill_over import spill_over
 from millrace.agents.validation.policy import ValidationPolicy
 from millrace.schemas.call import Job, PassedOver, Plan
 from millrace.schemas.errors import ConfigurationError, InvalidEventError
@@ -51,8 +51,9 @@ _COMPOSE: dict[Strategy, Callable[[Choice, RouteWishes], Composed]] = {
 class PlanRoute:
     """Plans routes over the offers of a deployment.
 
-    Deterministic: the same job, route, offers and policy make the same plan, whatever the order
-    of the offers. A private job is planned for local hardware only, whatever else is asked.
+    Deterministic: the same job, route, offers, policy and health make the same plan, whatever the
+    order of the offers. Health changes, so a request that is read again may get another plan. A
+    private job is planned for local hardware only, whatever else is asked.
 
     Raises:
         ConfigurationError: Two offers have the same provider and model.
@@ -63,7 +64,7 @@ class PlanRoute:
     count_tokens: Callable[[Sequence[Message]], int]
     """Estimates the tokens of messages."""
     health: HealthOf | None = None
-    """How models are doing, where somebody measures it."""
+    """Models that are not well are asked after those that are; None leaves the ranking alone."""
     validation: ValidationPolicy = field(default_factory=ValidationPolicy)
     """Says how often an answer may be repaired."""
     _ranking: RankOffers = field(init=False, repr=False, compare=False)
@@ -100,16 +101,16 @@ class PlanRoute:
         constraints = _constraints(job, route, strategy, _bar(route, policy, complexity.value))
         ranked = self._ranking.rank(constraints)
         selection = ranked.within(sizes)
-        notes: tuple[str, ...] = ()
-        bound = policy.max_local_lag
-        if self.health is not None and strategy == "local_first" and bound is not None:
-            fitting, notes = spill_over(selection.fitting, self.health, max_local_lag=bound)
-            selection = replace(selection, fitting=fitting)
+        heeded = heed_health(
+            selection,
+            self.health,
+            max_local_lag=policy.max_local_lag if strategy == "local_first" else None,
+        )
         choice = Choice(
-            selection=selection,
+            selection=heeded.selection,
             sizes=sizes,
             new_screen=partial(self._screen, route.max_latency_s),
-            judges=partial(self._ranking.judges, constraints, route.judge),
+            judges=partial(self._judges, constraints, route.judge),
             by_side=strategy in {"local_first", "cloud_first"},
             limit=policy.max_candidates,
         )
@@ -121,7 +122,11 @@ class PlanRoute:
                 route, policy, strategy=strategy, task=job.task, complexity=complexity.value
             )
             draft, screen = compose(choice, wishes)
-        passed_over = (*screen.refused, *selection.passed_over)[:MAX_PASSED_OVER]
+        members = () if isinstance(draft, Shortage) else draft.members
+        unwell, later = heeded.told(
+            (each.provider, each.model) for member in members for each in member.candidates
+        )
+        passed_over = (*unwell, *screen.refused, *selection.passed_over)[:MAX_PASSED_OVER]
         if isinstance(draft, Shortage):
             raise _no_route(
                 f"{draft.found}; "
@@ -142,7 +147,8 @@ class PlanRoute:
                 *self._reasons(route, constraints, sizes, len(ranked.fitting)),
                 *((str(guess),) if guess is not None else ()),
                 str(complexity),
-                *notes,
+                *heeded.notes,
+                *later,
                 *draft.notes,
                 *_latency(route, screen),
             ),
@@ -156,6 +162,10 @@ class PlanRoute:
     def estimated_cost(self, job: Job, offer: Offer) -> Decimal | None:
         """US dollars for one answer to the job as it stands; None when a price is unknown."""
         return self._sizes(job, Route()).estimated_cost(offer)
+
+    def _judges(self, constraints: Constraints, named: str | None) -> tuple[Offer, ...]:
+        judges = self._ranking.judges(constraints, named)
+        return judges if self.health is None else ordered_by_health(judges, self.health).offers
 
     def _screen(self, max_latency_s: float | None, sizes: Sizes) -> Screen:
         return Screen(sizes=sizes, max_latency_s=max_latency_s, health=self.health)

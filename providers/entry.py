@@ -21,6 +21,7 @@ _PROCESSES = 4
 
 _ONLY_FOR: dict[str, WireName] = {
     "pull_missing": "ollama",
+    "warm_up": "ollama",
     "keep_alive_seconds": "ollama",
     "command": "cursor-cli",
     "arguments": "cursor-cli",
@@ -115,8 +116,13 @@ class ProviderEntry(Frozen):
     simulated: bool = False
     """True for the simulator: its answers are marked as such wherever they are shown."""
 
+    check_seconds: float | None = Field(default=None, ge=0)
+    """How often it is reached without a call; 0 never, `health.check_seconds` when unset."""
+
     pull_missing: bool = False
     """Ollama: download configured models that the server does not have yet."""
+    warm_up: bool = False
+    """Ollama: load the configured models when a caller starts, so that no call waits for it."""
     keep_alive_seconds: int | None = Field(default=None, ge=-1)
     """Ollama: how long a model stays loaded after a call; -1 for ever, the server's own setting
     when unset."""

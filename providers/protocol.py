@@ -169,3 +169,8 @@ class ModelServer(Provider, Embedder, Protocol):
     def keys_set_aside(self) -> tuple[KeyAside, ...]:
         """The keys that are not used for now; a single key is never set aside."""
         ...
+
+    @property
+    def usable(self) -> bool:
+        """False while every call would fail, as all keys are set aside."""
+        ...

@@ -38,7 +38,7 @@ _NO_INVOCATION = "refused"
 """Names no HTTP call, as none was made; the same on redelivery."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class BudgetProcessor:
     """Processes `llm.usage`, but for the plain ledger events.
 

@@ -46,13 +46,15 @@ class _Begun:
     """A call under way."""
 
     call: Call
+    reckoning: Reckoning
+    """That it began with."""
     reservation: UsageEvent
     chunks: ChunkStream
     reply: Reply
     start: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Exchange:
     """Makes calls to one provider entry.
 
@@ -106,7 +108,7 @@ class Exchange:
         elif job.sensitivity == "private" and not self.local:
             # Planned when the entry was local, or by another config: it must not leave now.
             await self._end_unstarted(call, "failed", _too_private(call), now)
-        elif (permit := self.retrying.circuit(call).begin()) is None:
+        elif (permit := self.retrying.begin(call)) is None:
             return await self._turn_away(call, now)
         else:
             return await self._invoke(call, now, answered, permit) or "over"
@@ -143,12 +145,14 @@ class Exchange:
         self, call: Call, started_at: datetime, answered: Callable[[], object], permit: Permit
     ) -> Call | None:
         invocation = self.new_id()
-        reservation = self.reckoning.reservation(call, invocation=invocation, started_at=started_at)
+        reckoning = self.reckoning
+        reservation = reckoning.reservation(call, invocation=invocation, started_at=started_at)
         reply = Reply()
         with self._telling(call, permit, reply):
             await self.records.reserve(call, reservation)
             begun = _Begun(
                 call=call,
+                reckoning=reckoning,
                 reservation=reservation,
                 chunks=self.records.chunk_stream(call, invocation),
                 reply=reply,
@@ -286,7 +290,7 @@ class Exchange:
                         await chunks.add(tool_call=piece)
 
     def _spent(self, begun: _Begun, status: AttemptStatus, error: ErrorInfo | None) -> Spent:
-        return self.reckoning.spent(
+        return begun.reckoning.spent(
             begun.reservation,
             begun.reply,
             status,

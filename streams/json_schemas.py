@@ -11,6 +11,7 @@ from millrace.schemas.chunk import Chunk
 from millrace.schemas.dead_letter import DeadLetter
 from millrace.schemas.ledger import UsageEvent
 from millrace.schemas.outcome import AttemptOutcome, JoinOpened, JoinTimeout, Refusal
+from millrace.schemas.provider_health import ProviderHealth
 from millrace.schemas.record import Record
 from millrace.schemas.request import Request
 from millrace.schemas.response import Response
@@ -36,6 +37,7 @@ WRITTEN_BY_MILLRACE: tuple[type[Record], ...] = (
     JoinOpened,
     JoinTimeout,
     Retry,
+    ProviderHealth,
 )
 """Described as they are written. Fields may be added in time, so unknown ones are allowed."""
 

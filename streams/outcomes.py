@@ -30,7 +30,7 @@ REPLY_SECONDS = 20.0
 """How long a copy for a `reply_to` topic may take; then it is set aside, and work goes on."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class OutcomesProcessor:
     """Processes `llm.outcomes`: decides by `Join`, sends what follows, keeps the state.
 

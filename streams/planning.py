@@ -13,14 +13,14 @@ from millrace.streams.offers import offers
 from millrace.streams.settings import Settings
 
 
-def acceptance(settings: Settings) -> AcceptRequest:
-    """What is accepted with these settings.
+def acceptance(settings: Settings, *, library: PromptLibrary | None = None) -> AcceptRequest:
+    """What is accepted with these settings; templates are read unless their library is given.
 
     Raises:
         PromptError: A template cannot be used.
     """
     return AcceptRequest(
-        library=PromptLibrary.load((PACKAGED, *settings.prompts.folders)),
+        library=library or PromptLibrary.load((PACKAGED, *settings.prompts.folders)),
         policy=settings.requests,
         own_topics=(f"{settings.kafka.topic_prefix}*", f"{settings.app_id}-*-changelog"),
         validators=validator_names(),

@@ -24,6 +24,7 @@ from millrace.providers.entry import ProviderEntry
 from millrace.schemas.errors import ConfigurationError
 from millrace.schemas.record import Frozen, describe
 from millrace.sinks.settings import ClickHouseSettings
+from millrace.streams.health_settings import HealthSettings
 from millrace.streams.kafka_settings import KafkaSettings
 from millrace.streams.retry_settings import RetrySettings
 from millrace.streams.usual_providers import usual_providers
@@ -90,6 +91,14 @@ class LogSettings(Frozen):
     """`auto` is text on a terminal and JSON otherwise."""
 
 
+class ReloadSettings(Frozen):
+    """Taking new settings while a process runs."""
+
+    poll_seconds: float = Field(default=2.0, ge=0)
+    """How often the config file, and the file of variables, are looked at for changes; 0 leaves
+    it to SIGHUP."""
+
+
 class Settings(Frozen):
     """Everything that can be set."""
 
@@ -108,9 +117,11 @@ class Settings(Frozen):
     router: RouterSettings = RouterSettings()
     caller: CallerSettings = CallerSettings()
     retries: RetrySettings = RetrySettings()
+    health: HealthSettings = HealthSettings()
     validator: ValidatorSettings = ValidatorSettings()
     prompts: PromptSettings = PromptSettings()
     web: WebSettings = WebSettings()
+    reload: ReloadSettings = ReloadSettings()
     log: LogSettings = LogSettings()
 
     @property

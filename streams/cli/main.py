@@ -29,6 +29,7 @@ COMMANDS = {
     "report": Entry("report", "Show the ready views: cost, latency, errors and more."),
     "topics": Entry("topics", "Create the topics, or say how they differ from what is needed."),
     "schemas": Entry("schemas", "Write JSON Schema and AsyncAPI for the public topics."),
+    "providers": Entry("providers", "Show how the providers are doing, as the callers tell."),
     "check": Entry("check", "Try config, broker, ClickHouse and providers; say what to fix."),
     "validate": Entry("validate", "Check an answer as the pipeline would, without one."),
     "replay": Entry("replay", "Send past requests again, through another model or prompt."),

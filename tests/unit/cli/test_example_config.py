@@ -41,6 +41,8 @@ def test_the_example_config_shows_the_defaults() -> None:
         "router",
         "caller",
         "retries",
+        "health",
+        "reload",
         "validator",
         "web",
     ]
