@@ -2,19 +2,23 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from millrace.agents.health import HealthOf, ModelHealth
 from millrace.agents.offers import Offer
 from millrace.agents.prefer_healthy import NOISE, Ordered, prefer_healthy
-from millrace.agents.rank_offers import Selection, grouped
+from millrace.agents.rank_offers import Selection
 from millrace.agents.spill_over import spill_over
 from millrace.schemas.call import PassedOver
 
-_LOOKED_AT = 64
+_LOOKED_AT = 32
 """Of thousands that fit, only the first are looked at while enough of them are well."""
-_ENOUGH = 16
+_ENOUGH = 8
+_EACH_AT_LEAST = 4
+"""Looked at of each provider, where members are to be of different ones."""
 _TOLD = 5
 
+Groups = tuple[tuple[tuple[int, Offer], ...], ...]
 PutBack = tuple[tuple[Offer, str], ...]
 
 
@@ -55,17 +59,21 @@ def heed_health(
     told = (
         health if max_local_lag is None else _patient_with_local(health, selection, max_local_lag)
     )
-    ordered = ordered_by_health(selection.fitting, told)
-    fitting, put_back = ordered.offers, ordered.put_back
     notes: tuple[str, ...] = ()
+    if selection.by_provider:
+        by_provider, put_back = _dealt_by_health(selection.by_provider, told)
+        return Heeded(selection=replace(selection, by_provider=by_provider), put_back=put_back)
+    if selection.tiers:
+        tiers = tuple(ordered_by_health(tier, told).offers for tier in selection.tiers)
+        return Heeded(selection=replace(selection, tiers=tiers))
+    ordered = ordered_by_health(selection.fitting, told)
+    fitting = ordered.offers
     if max_local_lag is not None:
         fitting, notes = spill_over(fitting, health, max_local_lag=max_local_lag)
-    tiers = tuple(ordered_by_health(tier, told).offers for tier in selection.tiers)
-    if not put_back and not notes:
-        return Heeded(selection=replace(selection, tiers=tiers) if tiers else selection)
-    by_provider = grouped(fitting) if selection.by_provider else ()
-    heeded = replace(selection, fitting=fitting, by_provider=by_provider, tiers=tiers)
-    return Heeded(selection=heeded, put_back=put_back, notes=notes)
+    if not ordered.put_back and not notes:
+        return Heeded(selection=selection)
+    heeded = replace(selection, fitting=fitting)
+    return Heeded(selection=heeded, put_back=ordered.put_back, notes=notes)
 
 
 def ordered_by_health(offers: Sequence[Offer], health: HealthOf) -> Ordered:
@@ -77,6 +85,24 @@ def ordered_by_health(offers: Sequence[Offer], health: HealthOf) -> Ordered:
             ordered = prefer_healthy(first, health)
             return Ordered((*ordered.offers, *offers[_LOOKED_AT:]), ordered.put_back)
     return prefer_healthy(offers, health)
+
+
+def _dealt_by_health(groups: Groups, health: HealthOf) -> tuple[Groups, PutBack]:
+    """Rank the first of each provider anew, and what is behind them after that."""
+    each = max(_EACH_AT_LEAST, _LOOKED_AT // len(groups))
+    first = sorted((ranked for group in groups for ranked in islice(group, each)), key=_rank)
+    ordered = prefer_healthy([offer for _, offer in first], health)
+    if not ordered.put_back:
+        return groups, ()
+    heads: dict[str, list[tuple[int, Offer]]] = {}
+    for ranked in enumerate(ordered.offers, -len(first)):  # before all that keep their ranks
+        heads.setdefault(ranked[1].provider, []).append(ranked)
+    dealt = tuple((*heads[group[0][1].provider], *group[each:]) for group in groups)
+    return dealt, ordered.put_back
+
+
+def _rank(ranked: tuple[int, Offer]) -> int:
+    return ranked[0]
 
 
 def _is_well(health: ModelHealth | None) -> bool:

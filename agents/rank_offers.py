@@ -133,7 +133,7 @@ class RankOffers:
             )
         return Selection(
             fitting=tuple(fitting),
-            by_provider=grouped(fitting) if wanted.strategy in _DEALT else (),
+            by_provider=_grouped(fitting) if wanted.strategy in _DEALT else (),
             tiers=tiers_of(fitting, wanted.task, route) if wanted.strategy == "cascade" else (),
             fallbacks=tuple(
                 offer
@@ -196,8 +196,7 @@ def _floor(fitting: Sequence[Offer]) -> Floor | None:
     return Floor(prompt, answer, min(offer.likely_answer for offer in fitting))
 
 
-def grouped(fitting: Sequence[Offer]) -> tuple[tuple[tuple[int, Offer], ...], ...]:
-    """The offers with their ranks, apart for each provider."""
+def _grouped(fitting: Sequence[Offer]) -> tuple[tuple[tuple[int, Offer], ...], ...]:
     groups: dict[str, list[tuple[int, Offer]]] = {}
     for ranked in enumerate(fitting):
         groups.setdefault(ranked[1].provider, []).append(ranked)

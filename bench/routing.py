@@ -17,6 +17,7 @@ from decimal import Decimal
 from statistics import median, quantiles
 
 from millrace.agents.classify_task import classify_task
+from millrace.agents.health import ModelHealth
 from millrace.agents.offers import Offer
 from millrace.agents.plan_route import PlanRoute
 from millrace.agents.policy import RoutePolicy
@@ -61,6 +62,26 @@ def made_offers(draw: random.Random) -> tuple[Offer, ...]:
         )
         for provider in range(PROVIDERS)
         for model in range(MODELS)
+    )
+
+
+class MadeHealth(dict[tuple[str, str], ModelHealth]):
+    """What is known of each model."""
+
+    def of(self, provider: str, model: str) -> ModelHealth | None:
+        """As routers ask."""
+        return self.get((provider, model))
+
+
+def made_health(offers: tuple[Offer, ...]) -> MadeHealth:
+    """Every model is spoken of; those of one entry are down."""
+    return MadeHealth(
+        {
+            (offer.provider, offer.model): ModelHealth(
+                usable=offer.provider != "p7", total_ms=800.0, lag=3
+            )
+            for offer in offers
+        }
     )
 
 
@@ -111,7 +132,9 @@ def main() -> None:
     seconds = parser.parse_args().seconds
     offers = made_offers(random.Random(7))
     policy = RoutePolicy.model_validate({"code_review": {"candidates": ["p1/*", "p4/*"]}})
-    planner = PlanRoute(offers=offers, policy=policy, count_tokens=estimate_messages)
+    planner = PlanRoute(
+        offers=offers, policy=policy, count_tokens=estimate_messages, health=made_health(offers).of
+    )
     jobs = [job(task) for task in TASKS]
     print(f"{PROVIDERS} entries x {MODELS} models; microseconds of CPU time a decision")
     print(f"{'':28}{'median':>9}{'p99':>9}{'worst':>9}{'first':>9}{'scan':>9}  scan/planner")
