@@ -24,7 +24,7 @@ REPEAT_SECONDS = 10.0
 
 
 class JoinClock:
-    """Watches the deadlines of the joins that this process holds.
+    """Watches when time is up for the joins that this process holds: a stage's, or the request's.
 
     Rebuilt from the table of states whenever partitions change hands. A timeout written twice
     does no harm: the second one finds the join ended.
@@ -45,9 +45,11 @@ class JoinClock:
         self._held: frozenset[int] = frozenset()
 
     def watch(self, request_id: str, *, due: datetime, partition: int) -> None:
-        """End this join at `due`."""
+        """Say of this join at `due` that time is up; takes the place of what was due before."""
         at = due.timestamp()
-        if request_id not in self._due:
+        before = self._due.get(request_id)
+        if before is None or before[0] != at:
+            # What is in the heap for an earlier time is passed over when it comes up.
             heapq.heappush(self._heap, (at, request_id))
         self._due[request_id] = (at, partition)
 
@@ -83,7 +85,7 @@ class JoinClock:
         while self._heap and self._heap[0][0] <= now:
             _, request_id = heapq.heappop(self._heap)
             entry = self._due.get(request_id)
-            if entry is None:
+            if entry is None or entry[0] > now:
                 continue
             due, _ = entry
             timeout = JoinTimeout(request_id=request_id, due=datetime.fromtimestamp(due, UTC))

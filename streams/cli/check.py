@@ -1,7 +1,6 @@
 """`millrace check`: what works, and what to fix."""
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from millrace.schemas.errors import ConfigurationError, PipelineError
 from millrace.streams.cli.broker import find_broker, servers
 from millrace.streams.cli.clickhouse import ask, engine_folder
 from millrace.streams.cli.exits import FAILED, USAGE
-from millrace.streams.cli.options import AsJson, ConfigFile, read_settings
+from millrace.streams.cli.options import AsJson, ConfigFile, config_source, read_settings
 from millrace.streams.cli.output import print_json, print_table, say
 from millrace.streams.cli.topics import needed_topics
 from millrace.streams.kafka_topic_admin import KafkaTopicAdmin
@@ -150,7 +149,7 @@ async def _provider(name: str, entry: ProviderEntry) -> list[Finding]:
     part = f"provider {name}"
     if not entry.enabled:
         return [Finding(part, "note", "switched off by `enabled = false`")]
-    provider = build_provider(name, entry, environ=os.environ)
+    provider = build_provider(name, entry, environ=config_source(None).environment())
     try:
         await provider.check()
     finally:
