@@ -151,7 +151,7 @@ _ONLY_VECTORS: dict[str, Any] = {
         "route": {
             "properties": {
                 "strategy": {"enum": sorted(EMBEDDING_STRATEGIES)},
-                **dict.fromkeys(OF_JOINS, {"enum": [None, [], {}]}),
+                **{name: {"enum": [None, [], {}]} for name in OF_JOINS},
             }
         },
     }
