@@ -53,7 +53,7 @@ def find(
         ('Sure [1], see {name}: {"a": [1, 2]}. Anything else?', "embedded", {"a": [1, 2]}),
         ('{"a": 1} or, again, {"a": 1}', "embedded", {"a": 1}),
         ('<think>Maybe {"a": 1}?</think>\n{"a": 2} it is', "embedded", {"a": 2}),
-        ('[[1, 2], [3]] is the matrix', "embedded", [[1, 2], [3]]),
+        ("[[1, 2], [3]] is the matrix", "embedded", [[1, 2], [3]]),
         ('{"a": 1,}', "mended", {"a": 1}),
         ("{'a': True, b: None}", "mended", {"a": True, "b": None}),
         ('{"a": "two\nlines"}', "mended", {"a": "two\nlines"}),
