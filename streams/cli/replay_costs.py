@@ -6,6 +6,7 @@ from decimal import Decimal
 
 from millrace.agents.accept_request import AcceptRequest
 from millrace.agents.plan_route import PlanRoute
+from millrace.agents.validation.installed import validator_names
 from millrace.prompts.library import PACKAGED, PromptLibrary
 from millrace.providers.pricing import Pricing
 from millrace.providers.tokens import estimate_messages
@@ -21,6 +22,7 @@ def acceptance(settings: Settings) -> AcceptRequest:
         library=PromptLibrary.load((PACKAGED, *settings.prompts.folders)),
         policy=settings.requests,
         own_topics=(f"{settings.kafka.topic_prefix}*", f"{settings.app_id}-*-changelog"),
+        validators=validator_names(),
     )
 
 

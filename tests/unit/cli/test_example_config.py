@@ -17,6 +17,7 @@ def test_the_example_config_is_valid() -> None:
     settings = load_settings(EXAMPLE, {})
 
     assert settings.kafka.bootstrap_servers == ("localhost:9092",)
+    assert settings.validation.for_task("summarization").rules.max_chars == 2_000
     assert settings.routes.for_task("code_review").strategy == "cloud_first"
     assert [each.name for each in settings.budgets.root] == ["all", "payments-reviews"]
 
@@ -32,6 +33,7 @@ def test_the_example_config_shows_the_defaults() -> None:
     settings = load_settings(EXAMPLE, {})
     plain = load_settings(None, {})
     examples = {("kafka", "bootstrap_servers"), ("kafka", "topics"), ("clickhouse", "url")}
+    examples |= {("validation", "tasks")}
 
     sections = [
         "kafka",
@@ -41,6 +43,7 @@ def test_the_example_config_shows_the_defaults() -> None:
         "caller",
         "retries",
         "validator",
+        "validation",
         "web",
     ]
     for section in sections:
