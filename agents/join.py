@@ -157,7 +157,7 @@ def _kept_bytes(state: JoinState) -> int:
 
 def _timed_out(member: Member) -> Member:
     """A member that is not waited for any more; one of a cascade may have given an answer."""
-    answer = member.answer or member.awaiting
+    answer = member.awaiting or member.answer
     return member.model_copy(
         update={
             "done": True,

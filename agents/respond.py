@@ -195,6 +195,7 @@ def _response(
         cost_usd=_total_cost(attempts),
         attempts=attempts,
         ensemble=ensemble,
+        plan=plan,
         cascade=cascade,
         quality=quality,
         timing=_as_the_requester_saw_it(job, timing or Timing(), at),

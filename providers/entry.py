@@ -1,14 +1,14 @@
 """A provider entry: what the config file says of one model server."""
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, HttpUrl, model_validator
 
 from millrace.providers.balance import BalancePolicy
 from millrace.schemas.record import Frozen
 from millrace.schemas.usage import Money
-from millrace.schemas.vocabulary import Capability, Hardware
+from millrace.schemas.vocabulary import Capability, Hardware, TaskType
 
 Wire = Literal["openai", "anthropic", "gemini", "ollama"]
 """The wire APIs over HTTP."""
@@ -51,6 +51,13 @@ class ModelEntry(Frozen):
     max_output_tokens: int | None = Field(default=None, ge=1)
     quality: int = Field(default=50, ge=0, le=100)
     """The operator's rating, for choosing between models."""
+    quality_by_task: dict[TaskType, Annotated[int, Field(ge=0, le=100)]] = Field(
+        default_factory=dict
+    )
+    """The same for tasks at which it is better or worse than in general."""
+    tier: int | None = Field(default=None, ge=0)
+    """Its place in cascades, from 0 for the cheapest. Where no model has one, price and quality
+    decide."""
     price: PriceOverride | None = None
     price_as: str | None = None
     """The name the price table knows it by, where that differs."""

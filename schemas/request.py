@@ -9,17 +9,26 @@ from millrace.schemas.record import Frozen, Instant, Record
 from millrace.schemas.usage import Money
 from millrace.schemas.vocabulary import (
     Capability,
+    ConfidenceSource,
     EnsembleMode,
     HardwareWish,
     OutputFormat,
     Sensitivity,
     Strategy,
     TaskType,
+    VoteBy,
 )
+
+MAX_MEMBERS = 16
+MAX_PARTS = 16
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 RequestId = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\s/]+$")]
 """Any text without white space or `/` (which separates the parts of an attempt's id)."""
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 RulePattern = Annotated[str, Field(min_length=1, max_length=512)]
@@ -42,7 +51,11 @@ def as_task(value: Any) -> TaskType | None:
 
 
 class Route(Frozen):
-    """Where the work may go. `providers` and `models` bind, the `prefer_` ones only order."""
+    """Where the work may go, and how many models take part in it.
+
+    `providers` and `models` bind, the `prefer_` ones only order. What is left out is as the
+    operator's `[routes]` say.
+    """
 
     strategy: Strategy = "auto"
     providers: tuple[Name, ...] = ()
@@ -53,12 +66,47 @@ class Route(Frozen):
     capabilities: tuple[Capability, ...] = ()
     sensitivity: Sensitivity = "normal"
     max_cost_usd: Money | None = None
-    max_latency_s: Annotated[float, Field(gt=0)] | None = None
-    members: Annotated[int, Field(ge=2, le=16)] | None = None
-    """How many models an ensemble asks; the router picks them from different providers."""
-    mode: EnsembleMode = "vote"
-    quorum: Annotated[int, Field(ge=1, le=16)] | None = None
+    """For all planned calls together, as estimated."""
+    max_latency_s: Seconds | None = None
+    """For a whole answer, as measured lately; a model that was not measured is let through."""
+    min_quality: Annotated[int, Field(ge=0, le=100)] | None = None
+    """The least rating, by the operator, of a model that may answer."""
+    members: Annotated[int, Field(ge=2, le=MAX_MEMBERS)] | None = None
+    """How many models an ensemble or a race asks; they are of different providers if possible."""
+    min_members: Annotated[int, Field(ge=1, le=MAX_MEMBERS)] | None = None
+    """With how few the work is begun where not enough fit; `members` when unset."""
+    mode: EnsembleMode | None = None
+    """What an ensemble does with the answers."""
+    quorum: Annotated[int, Field(ge=1, le=MAX_MEMBERS)] | None = None
     """How many members must have answered for a decision; more than half of them when unset."""
+    member_timeout_s: Seconds | None = None
+    """How long the members of a stage have; the join goes on without those that take longer."""
+    vote_by: VoteBy | None = None
+    """When two answers of a vote count as the same."""
+    vote_field: Name | None = None
+    """Of JSON answers, for votes by `field`: a name, or several joined by dots."""
+    vote_similarity: Share | None = None
+    """How alike two texts must be, for votes by `similarity`."""
+    weights: Annotated[dict[Name, Weight], Field(max_length=100)] = Field(default_factory=dict)
+    """What a model's answer counts in mode `weighted`, by `model` or `provider/model`."""
+    judge: Name | None = None
+    """The model, or `provider/model`, that judges, merges, plans or combines."""
+    confidence: ConfidenceSource | None = None
+    """What a cascade goes by when it asks whether an answer is good enough."""
+    thresholds: Annotated[tuple[Share, ...], Field(max_length=16)] = ()
+    """The least confidence of a cascade, by tier; the last one holds for the rest."""
+    min_tier: Annotated[int, Field(ge=0)] | None = None
+    """The tier, from 0, that a cascade begins with; the last one where there are fewer."""
+    max_parts: Annotated[int, Field(ge=1, le=MAX_PARTS)] | None = None
+    """Into how many parts a request may be divided by `delegate`."""
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        if self.vote_by is not None and (self.vote_by == "field") != (self.vote_field is not None):
+            raise ValueError("vote_by 'field' goes with vote_field, and nothing else does")
+        if self.min_members is not None and self.min_members > (self.members or MAX_MEMBERS):
+            raise ValueError("min_members must not exceed members")
+        return self
 
 
 class Parameters(Frozen):
@@ -139,7 +187,8 @@ class Request(Record):
     schema_name: ClassVar[str] = "request"
 
     request_id: RequestId | None = None
-    task: TaskType = "general"
+    task: TaskType | None = None
+    """The template's, or else guessed from the text, when unset."""
     team: Name | None = None
     budget_key: Name | None = None
     """Whose budget pays; the team's when unset."""

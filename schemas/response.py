@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from millrace.schemas.call import AttemptSummary, PromptRef
+from millrace.schemas.call import AttemptSummary, Plan, PromptRef
 from millrace.schemas.errors import ErrorInfo
 from millrace.schemas.message import ToolCall
 from millrace.schemas.record import Frozen, Instant, Record
@@ -124,6 +124,8 @@ class Response(Record):
     cascade: CascadeVerdict | None = None
     quality: Quality | None = None
     """Of the answer; None where there is none."""
+    plan: Plan | None = None
+    """What the router decided, and why; None where it came to no plan."""
     timing: Timing = Timing()
     prompt: PromptRef | None = None
     error: ErrorInfo | None = None

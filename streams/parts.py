@@ -13,16 +13,14 @@ from typing import Any
 
 import structlog
 
-from millrace.agents.accept_request import AcceptRequest
 from millrace.agents.join import Join
 from millrace.agents.joins.attempt import JudgeAttempt
 from millrace.agents.joins.next_attempt import NextAttempt
 from millrace.agents.joins.steps import Steps
-from millrace.agents.plan_route import PlanRoute
 from millrace.agents.repair import compose_repair
 from millrace.agents.validate_output import ValidateOutput
-from millrace.agents.validation.installed import load_validators, validator_names
-from millrace.prompts.library import PACKAGED, STEPS, PromptLibrary
+from millrace.agents.validation.installed import load_validators
+from millrace.prompts.library import STEPS, PromptLibrary
 from millrace.providers.backoff import Backoff
 from millrace.providers.circuit import Circuits, CircuitState
 from millrace.providers.entry import ProviderEntry
@@ -52,8 +50,8 @@ from millrace.streams.names import (
     router_app_id,
     validator_app_id,
 )
-from millrace.streams.offers import offers
 from millrace.streams.outcomes import OutcomesProcessor, watch_all
+from millrace.streams.planning import acceptance, planner
 from millrace.streams.publisher import Publisher
 from millrace.streams.reckoning import Price, Reckoning
 from millrace.streams.reply_topics import ReplyTopics
@@ -265,20 +263,9 @@ class Parts:
         settings = self.settings
         app = await self._stream_app(router_app_id(settings), self.topics.requests)
         seen = app.table(SEEN_TABLE)
-        library = PromptLibrary.load((PACKAGED, *settings.prompts.folders))
         router = Router(
-            accept=AcceptRequest(
-                library=library,
-                policy=settings.requests,
-                own_topics=(f"{self.topics.prefix}*", f"{settings.app_id}-*-changelog"),
-                validators=validator_names(),
-            ),
-            plan=PlanRoute(
-                offers=offers(settings.enabled_providers, Pricing(now=utc_now)),
-                policy=settings.routes,
-                count_tokens=estimate_messages,
-                validation=settings.validation,
-            ),
+            accept=acceptance(settings),
+            plan=planner(settings),
             gate=self.budget_gate(),
             steps=self.steps(),
             publisher=self.publisher,

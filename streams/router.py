@@ -81,14 +81,17 @@ class Router:
             return
         try:
             request = self._request(body, source)
-            job = self.accept.accept(request, request_id=request_id, accepted_at=origin.timestamp)
+            guess = self.accept.guess_task(request)
+            job = self.accept.accept(
+                request, request_id=request_id, accepted_at=origin.timestamp, guess=guess
+            )
             outputs.trace = _trace(source)
             if outputs.trace:
                 job = job.model_copy(update={"traceparent": outputs.trace[0][1].decode()})
             await self.reply_topics.require(job.reply_to)
             plan = None
             if self.clock() < job.deadline:
-                plan = self.plan.plan(job, request.route)
+                plan = self.plan.plan(job, request.route, guess)
         except PipelineError as error:
             if error.code == "broker_error":
                 raise

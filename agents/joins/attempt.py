@@ -228,7 +228,7 @@ def _gone(member: Member, outcome: AttemptOutcome, error: ErrorInfo | None) -> M
     return member.model_copy(
         update={
             "done": True,
-            "answer": member.answer or member.awaiting,
+            "answer": member.awaiting or member.answer,
             "awaiting": None,
             "without": None if member.answer or member.awaiting else without,
             "attempts": (*outcome.call.history, outcome.summary(error)),

@@ -20,7 +20,8 @@ def cascade(table: Table) -> Move:
     if not table.settled(members):
         return WAIT
     member = table.member(members[0])
-    answer = member.answer
+    # One that is being rated when time is up comes from the highest tier so far.
+    answer = member.awaiting or member.answer
     if answer is None:
         return Finish(cascade=_verdict(table.plan, None, member.tiers))
     return Finish(

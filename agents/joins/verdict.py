@@ -41,7 +41,7 @@ def ensemble_verdict(state: JoinState, plan: Plan, finish: Finish) -> EnsembleVe
         cancelled=cancelled,
         timed_out=tuple(n for n in missing if known[n].without == "timed_out"),
         skipped=skipped,
-        partial=bool(missing) and finish.by not in {None, "first", "confidence"},
+        partial=bool(missing) and plan.strategy in {"ensemble", "delegate"},
         agreement=finish.agreement,
         decided_by=finish.by,
         decided_by_member=finish.member,

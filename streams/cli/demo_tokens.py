@@ -35,7 +35,7 @@ def pick(lines: Sequence[Line]) -> list[str]:
             and request.output.format == "text"
             and not line.misbehaves
         ):
-            found.setdefault(request.task, request.request_id)
+            found.setdefault(request.task or "", request.request_id)
     return list(found.values())[:SHOWN]
 
 

@@ -23,6 +23,7 @@ COMMANDS = {
     "demo": Entry("demo", "Show everything at work on this machine, with simulated models."),
     "up": Entry("up", "Run the pipeline, whole or some roles of it."),
     "send": Entry("send", "Send requests, and follow their answers."),
+    "explain": Entry("explain", "Show how a request would be routed, and why, without sending it."),
     "watch": Entry("watch", "Follow any topic of the pipeline."),
     "sql": Entry("sql", "Ask ClickHouse, embedded or a server."),
     "report": Entry("report", "Show the ready views: cost, latency, errors and more."),

@@ -4,26 +4,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from millrace.agents.accept_request import AcceptRequest
 from millrace.agents.plan_route import PlanRoute
-from millrace.agents.validation.installed import validator_names
-from millrace.prompts.library import PACKAGED, PromptLibrary
 from millrace.providers.pricing import Pricing
 from millrace.providers.tokens import estimate_messages
 from millrace.schemas.call import Candidate
-from millrace.streams.offers import offers
+from millrace.streams.planning import planner
 from millrace.streams.replay import Again
 from millrace.streams.settings import Settings
-
-
-def acceptance(settings: Settings) -> AcceptRequest:
-    """What the router accepts with these settings."""
-    return AcceptRequest(
-        library=PromptLibrary.load((PACKAGED, *settings.prompts.folders)),
-        policy=settings.requests,
-        own_topics=(f"{settings.kafka.topic_prefix}*", f"{settings.app_id}-*-changelog"),
-        validators=validator_names(),
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,11 +55,7 @@ def cost_estimate(settings: Settings, *, output_tokens: int) -> CostEstimate:
     pricing = Pricing(now=lambda: datetime.now(UTC))
     return CostEstimate(
         settings=settings,
-        plan=PlanRoute(
-            offers=offers(settings.enabled_providers, pricing),
-            policy=settings.routes,
-            count_tokens=estimate_messages,
-        ),
+        plan=planner(settings),
         pricing=pricing,
         output_tokens=output_tokens,
     )

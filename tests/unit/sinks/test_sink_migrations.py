@@ -14,7 +14,6 @@ def test_migrations_come_in_the_order_of_their_numbers() -> None:
 
     assert numbers[0] == 1
     assert numbers == sorted(set(numbers))
-    assert numbers
 
 
 def test_every_statement_may_be_repeated() -> None:
