@@ -70,13 +70,13 @@ def _texts(value: Any) -> Iterator[tuple[str, bool]]:
 
 
 def _in_quotes(texts: Iterator[tuple[str, bool]], source: str) -> bool:
+    """Whether every text stands in quotes in the source, one behind the other; keys need none."""
     place = 0
     for text, is_key in texts:
-        # Up to a quote within it, as that may have had a backslash or not.
-        start = _substance(orjson.dumps(text).decode()).strip('"').partition('"')[0]
-        wanted = start if is_key and start else f'"{start or chr(34)}'
-        place = source.find(wanted, place)
-        if place < 0:
+        quoted = _substance(orjson.dumps(text).decode())
+        wanted = (f"{quoted}:", f"{quoted[1:-1]}:") if is_key and quoted != '""' else (quoted,)
+        found = [(at, len(each)) for each in wanted if (at := source.find(each, place)) >= 0]
+        if not found:
             return False
-        place += len(wanted)
+        place = sum(min(found))
     return True

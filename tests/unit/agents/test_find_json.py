@@ -60,6 +60,8 @@ def find(
         ('{\n  // why\n  "a": 1,\n}', "mended", {"a": 1}),
         ('{"a": "caf\\u00e9" "b": 2}', "mended", {"a": "café", "b": 2}),
         ("Here: {'a': 1}. Done.", "mended", {"a": 1}),
+        ('{"a": "he said "hi", no?", "": [""],}', "mended", {"a": 'he said "hi", no?', "": [""]}),
+        ("{'a': \"it's\", b: 'say \\'so\\''}", "mended", {"a": "it's", "b": "say 'so'"}),
         ("```json\n{'a': 1}\n```", "mended", {"a": 1}),
     ],
 )
@@ -89,6 +91,7 @@ def test_json_is_found_however_it_is_wrapped(text: str, how: Extraction, data: A
         '{"a": undefined}',
         '{"a": ...}',
         '{"a": word}',
+        '["quoted", bare,]',
         '{"a": , "b": ""}',
         '{"a": "", : 1}',
         "The answer is [1]",
