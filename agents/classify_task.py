@@ -9,8 +9,8 @@ from millrace.agents.task_signals import CODE, SHAPES, WITH_CODE, WORDS
 from millrace.schemas.message import Message
 from millrace.schemas.vocabulary import TaskSource, TaskType
 
-_READ_AT_START = 1_500
-_READ_AT_END = 500
+_READ_AT_START = 1_200
+_READ_AT_END = 400
 _MAX_PHRASE = 3
 _WORD = re.compile(r"[a-z][a-z0-9'+/;-]*[a-z0-9+]|[a-z]")
 _BLOCK = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)

@@ -66,6 +66,8 @@ class Exchange:
     """
 
     provider: Provider
+    local: bool
+    """Whether the provider runs on the operator's own hardware."""
     reckoning: Reckoning
     records: CallRecords
     retrying: Retrying
@@ -101,6 +103,9 @@ class Exchange:
             await self._end_unstarted(call, "cancelled", _cancelled(), now)
         elif now >= job.deadline:
             await self._end_unstarted(call, "expired", _expired(), now)
+        elif job.sensitivity == "private" and not self.local:
+            # Planned when the entry was local, or by another config: it must not leave now.
+            await self._end_unstarted(call, "failed", _too_private(call), now)
         elif (permit := self.retrying.circuit(call).begin()) is None:
             return await self._turn_away(call, now)
         else:
@@ -330,6 +335,14 @@ def _wants_probabilities(call: Call) -> bool:
 
 def _cancelled() -> ErrorInfo:
     return ErrorInfo(code="cancelled", message="the request was cancelled")
+
+
+def _too_private(call: Call) -> ErrorInfo:
+    return ErrorInfo(
+        code="no_route",
+        message=f"the request is private and provider {call.target.provider!r} runs in the cloud, "
+        "though it was planned as local: let all processes have the same config",
+    )
 
 
 def _expired() -> ErrorInfo:

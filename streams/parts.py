@@ -31,7 +31,7 @@ from millrace.schemas.call import Call
 from millrace.schemas.errors import PipelineError
 from millrace.schemas.ids import uuid7
 from millrace.schemas.usage import Usage
-from millrace.schemas.vocabulary import CostSource
+from millrace.schemas.vocabulary import LOCAL_HARDWARE, CostSource
 from millrace.sinks.protocol import Sink
 from millrace.streams.budget_gate import BudgetGate, EstimateCall
 from millrace.streams.budget_processor import BudgetProcessor
@@ -131,6 +131,7 @@ class Parts:
             stack.push_async_callback(provider.aclose)
             exchange = Exchange(
                 provider=provider,
+                local=entry.hardware in LOCAL_HARDWARE,
                 reckoning=Reckoning(
                     price=_price(pricing, entry), count_tokens=_EstimatedTokens(), clock=utc_now
                 ),

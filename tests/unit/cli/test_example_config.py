@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from millrace.agents.policy import TaskRoute
 from millrace.streams.settings import Settings, load_settings
 
 ROOT = Path(__file__).parents[3]
@@ -51,6 +52,13 @@ def test_the_example_config_shows_the_defaults() -> None:
             if (section, name) not in examples:
                 shown, default = _of(settings, section, name), _of(plain, section, name)
                 assert default == shown, f"{section}.{name}"
+
+
+def test_the_example_routes_show_the_defaults() -> None:
+    """Whoever copies the section changes nothing by it."""
+    shown = load_settings(EXAMPLE, {}).routes.for_task("general")
+
+    assert shown.model_copy(update={"weights": {}}) == TaskRoute()
 
 
 def _of(settings: Settings, section: str, name: str) -> object:

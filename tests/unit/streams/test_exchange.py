@@ -74,6 +74,7 @@ class Bench:
     spent: list[UsageEvent] = field(default_factory=list)
     backoff: BackoffSettings = field(default_factory=lambda: BackoffSettings(max_tries=1))
     ids: Iterator[int] = field(default_factory=lambda: count(1))
+    local: bool = True
 
     def __post_init__(self) -> None:
         self.cancellations = Cancellations(window=timedelta(hours=1), clock=lambda: self.now)
@@ -81,6 +82,7 @@ class Bench:
     def exchange(self) -> Exchange:
         return Exchange(
             provider=self.provider,
+            local=self.local,
             reckoning=Reckoning(price=price, count_tokens=WordCount(), clock=lambda: self.now),
             records=CallRecords(
                 publisher=self.publisher,  # type: ignore[arg-type]
@@ -481,3 +483,16 @@ async def test_a_call_that_no_budget_granted_tells_none() -> None:
     await at_bench.exchange().run(streamed())
 
     assert settled(at_bench) == []
+
+
+async def test_a_private_call_is_never_made_in_the_cloud() -> None:
+    """Even where its plan, of another config, says that the entry is local."""
+    at_work = bench()
+    at_work.local = False
+
+    await at_work.exchange().run(make_call(make_job(sensitivity="private")))
+
+    [outcome] = at_work.publisher.outcomes
+    assert (outcome.status, outcome.error and outcome.error.code) == ("failed", "no_route")
+    assert at_work.publisher.ledger == []
+    assert at_work.provider.asked == []
