@@ -11,7 +11,7 @@ from millrace.agents.validation.find_code import FoundCode, find_code
 from millrace.agents.validation.find_json import FIDELITY, FoundJson, find_json
 from millrace.agents.validation.json_size import size_problem
 from millrace.agents.validation.policy import TaskValidation, ValidationPolicy
-from millrace.agents.validation.rules import NO_RULES, broken_rules
+from millrace.agents.validation.rules import broken_rules
 from millrace.agents.validation.validators import (
     Answer,
     Validator,
@@ -123,7 +123,7 @@ class ValidateOutput:
         """Apply rules and validators to what the answer holds."""
         wanted = self._by_task[task]
         for rules in (wanted.rules, output.rules):
-            if rules is not NO_RULES and rules != NO_RULES:
+            if not rules.asks_nothing:
                 _apply(rules, output, content, findings)
         names = dict.fromkeys((*wanted.validators, *output.validators))
         if not names:
@@ -170,7 +170,7 @@ class ValidateOutput:
 
 
 def _asks_nothing(output: OutputSpec) -> bool:
-    return not output.validators and output.rules == NO_RULES
+    return not output.validators and output.rules.asks_nothing
 
 
 def _plain(text: str, finish_reason: FinishReason | None) -> ValidOutput:

@@ -161,6 +161,16 @@ class OutputRules(Frozen):
     language: Annotated[str, Field(pattern=r"^[a-z]{2}$")] | None = None
     """What the text is written in, as ISO 639-1 has it: `en`, `de`, …"""
 
+    @property
+    def asks_nothing(self) -> bool:
+        """Whether no rule is set; asked for each answer, and quicker than comparing."""
+        return (
+            self.min_chars is None
+            and self.max_chars is None
+            and self.language is None
+            and not (self.must_match or self.must_not_match or self.required_keys)
+        )
+
     @model_validator(mode="after")
     def _bounds_in_order(self) -> Self:
         low, high = self.min_chars, self.max_chars

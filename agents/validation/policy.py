@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from millrace.agents.validation.find_json import Extraction
-from millrace.agents.validation.rules import NO_RULES, check_rules
+from millrace.agents.validation.rules import check_rules
 from millrace.schemas.errors import InvalidEventError
 from millrace.schemas.record import Frozen
 from millrace.schemas.request import Name, OutputRules, OutputSpec
@@ -33,7 +33,7 @@ class TaskValidation(Frozen):
     @property
     def asks_nothing(self) -> bool:
         """Whether any text will do."""
-        return not self.validators and self.min_score == 0 and self.rules == NO_RULES
+        return not self.validators and self.min_score == 0 and self.rules.asks_nothing
 
     @field_validator("rules")
     @classmethod

@@ -9,8 +9,6 @@ from millrace.agents.validation.verdict import Problem
 from millrace.schemas.errors import InvalidEventError
 from millrace.schemas.request import OutputRules
 
-NO_RULES = OutputRules()
-
 
 def check_rules(rules: OutputRules) -> None:
     """See to it that rules can be applied.
