@@ -204,6 +204,6 @@ async def test_every_join_ends_once_and_in_time_through_kills(
             assert case.surely <= answered <= case.perhaps, case
             late_answers += answered - case.surely
             if answered < len(case.fates):
-                assert end.completed_at == deadline, case
+                assert abs(end.completed_at - deadline) <= timedelta(seconds=1), case
         assert end.text == ("yes" if end.status == "completed" else "")
     assert late_answers > 0
