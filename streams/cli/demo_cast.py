@@ -18,7 +18,11 @@ ROUTES: dict[str, Any] = {
     "default": {
         "max_candidates": 4,
         # Of cascades, cheap first.
-        "tiers": [["ollama-gpu/llama3.1:8b"], ["openai/gpt-4.1-mini"], ["anthropic/claude-sonnet-*"]],
+        "tiers": [
+            ["ollama-gpu/llama3.1:8b"],
+            ["openai/gpt-4.1-mini"],
+            ["anthropic/claude-sonnet-*"],
+        ],
     },
     "general": {"strategy": "local_first"},
     "summarization": {"candidates": ["gemini/gemini-2.5-flash", "openai/gpt-4.1-mini"]},
