@@ -138,26 +138,30 @@ def _without_answer(
     members = [state.member(number) for number in answering(plan)]
     stopped = [each for each in members if each.without not in {None, "skipped"}]
     cancelled = bool(stopped) and all(each.without == "cancelled" for each in stopped)
-    expired = at >= job.deadline or (
-        bool(attempts) and all(each.status == "expired" for each in attempts)
-    )
+    given = sum(each.answer is not None for each in members)
+    # A caller's clock may run a little ahead of the deadline.
+    late = sum(each.answer is None and _ran_out_of_time(each) for each in members)
+    expired = at >= job.deadline or (late > 0 and given + late >= plan.quorum)
     if _all_refused_by_budgets(attempts) and not expired:
         return "rejected", attempts[-1].error
     if cancelled and not expired:
         return "cancelled", ErrorInfo(code="cancelled", message="every member was cancelled")
-    given = sum(each.answer is not None for each in members)
-    late = " before the deadline" if expired else ""
+    by_then = " before the deadline" if expired else ""
     if plan.strategy in {"ensemble", "delegate"} or expired:
         code = "deadline_exceeded" if expired else "quorum_not_reached"
         message = (
-            f"{given} of {len(members)} members answered{late}; {plan.quorum} were needed"
+            f"{given} of {len(members)} members answered{by_then}; {plan.quorum} were needed"
             if len(members) > 1
-            else f"no tier answered{late}"
+            else f"no tier answered{by_then}"
         )
         return ("expired" if expired else "failed"), ErrorInfo(code=code, message=message)
     failed = [each.error for each in attempts if each.error is not None]
     unknown = ErrorInfo(code="quorum_not_reached", message="no member gave a valid answer")
     return "failed", failed[-1] if failed else unknown
+
+
+def _ran_out_of_time(member: Member) -> bool:
+    return bool(member.attempts) and member.attempts[-1].status == "expired"
 
 
 def _response(

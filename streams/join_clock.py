@@ -41,7 +41,8 @@ class JoinClock:
         self._topic = topic
         self._now = now
         self._due: dict[str, tuple[float, int]] = {}
-        self._heap: list[tuple[float, str]] = []
+        self._heap: list[tuple[float, str, float]] = []
+        """When to write, about which request, and what must be due then."""
         self._held: frozenset[int] = frozenset()
 
     def watch(self, request_id: str, *, due: datetime, partition: int) -> None:
@@ -50,7 +51,7 @@ class JoinClock:
         before = self._due.get(request_id)
         if before is None or before[0] != at:
             # What is in the heap for an earlier time is passed over when it comes up.
-            heapq.heappush(self._heap, (at, request_id))
+            heapq.heappush(self._heap, (at, request_id, at))
         self._due[request_id] = (at, partition)
 
     def forget(self, request_id: str) -> None:
@@ -63,7 +64,7 @@ class JoinClock:
         for request_id, (_, partition) in list(self._due.items()):
             if partition not in self._held:
                 del self._due[request_id]
-        self._heap = [(at, request_id) for request_id, (at, _) in self._due.items()]
+        self._heap = [(at, request_id, at) for request_id, (at, _) in self._due.items()]
         heapq.heapify(self._heap)
 
     def __len__(self) -> int:
@@ -82,13 +83,17 @@ class JoinClock:
     async def write_due(self) -> None:
         """Write the timeouts that are due now."""
         now = self._now()
+        deliveries = []
         while self._heap and self._heap[0][0] <= now:
-            _, request_id = heapq.heappop(self._heap)
+            _, request_id, meant = heapq.heappop(self._heap)
             entry = self._due.get(request_id)
-            if entry is None or entry[0] > now:
+            if entry is None or entry[0] != meant:
                 continue
             due, _ = entry
             timeout = JoinTimeout(request_id=request_id, due=datetime.fromtimestamp(due, UTC))
-            await (await self._publisher.publish(self._topic, timeout, key=request_id))
+            # Awaited together: of many that are due at once, none waits for another's way.
+            deliveries.append(await self._publisher.publish(self._topic, timeout, key=request_id))
             log.info("join.timeout", request_id=request_id)
-            heapq.heappush(self._heap, (now + REPEAT_SECONDS, request_id))
+            heapq.heappush(self._heap, (now + REPEAT_SECONDS, request_id, due))
+        for delivery in deliveries:
+            await delivery

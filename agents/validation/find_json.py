@@ -27,12 +27,13 @@ FIDELITY: dict[Extraction, float] = {
 """The score for what was found so."""
 
 _STEPS: tuple[Extraction, ...] = get_args(Extraction)
+_MAX_BLOCKS = 200
 _MAX_TRIES = 1_000
 _MAX_WORK_CHARS = 4_000_000
 _JSON_NAMES = {"json", "jsonc", "json5", "javascript", "js"}
 _THOUGHTS_END = "</think>"
 _STRONG = re.compile(
-    r"""\{\s{0,99}(?:["'}]|[A-Za-z_]\w{0,99}\s{0,9}:)|\[\s{0,99}[\[{"'\]]|(\[\s{0,99}[-\dtfnTFN])"""
+    r"""\{\s{0,99}(?:["'}]|//|[A-Za-z_]\w{0,99}\s{0,9}:)|\[\s{0,99}[\[{"'\]]|(\[\s{0,99}[-\dtfnTFN])"""
 )
 """Where a JSON object or array seems to begin; the group: where a footnote's mark may, too."""
 
@@ -138,6 +139,8 @@ def _in_fences(text: str) -> _Searched:
     values: list[FoundJson] = []
     broken: list[str] = []
     blocks = fenced_blocks(text)
+    if len(blocks) > _MAX_BLOCKS:
+        return _Searched()
     for block in blocks:
         inside = block.text.strip()
         try:

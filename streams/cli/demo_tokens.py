@@ -31,7 +31,7 @@ def pick(lines: Sequence[Line]) -> list[str]:
             and request.stream
             and request.request_id is not None
             and line.meant == "completed"
-            and request.route.strategy != "ensemble"
+            and request.route.strategy not in {"ensemble", "parallel", "delegate"}
             and request.output.format == "text"
             and not line.misbehaves
         ):

@@ -284,6 +284,32 @@ async def test_endings_leave_replays_out_and_count_unknown_costs(
     ]
 
 
+async def test_quality_counts_answers_and_what_was_none(open_clickhouse: Any, make: Any) -> None:
+    """Replays and requests that ended for other reasons are left out."""
+    store = await open_clickhouse()
+    mended = {"score": 0.5, "parts": {"json": 0.5}, "notes": ["mended"]}
+    invalid = {"code": "output_invalid", "message": "not JSON"}
+    late = {"code": "deadline_exceeded", "message": "late"}
+    replay = {"replay_id": "again", "original_request_id": "r1"}
+    await store.sink.write(
+        [
+            make.response("r1", quality={"score": 1.0, "parts": {"json": 1.0}}),
+            make.response("r2", quality=mended),
+            make.response("r3", status="failed", error=invalid),
+            make.response("r4", status="failed", error=late),
+            make.response("r5", quality=mended, replay=replay),
+        ]
+    )
+
+    rows = await store.select("SELECT requests, answers, score, noted, invalid FROM quality")
+    assert [tuple(row.values()) for row in rows] == [(3, 2, 0.75, 1, 1)]
+    stored = await store.select(
+        "SELECT quality_parts['json'] AS part, quality_notes AS notes FROM responses "
+        "WHERE request_id = 'r2'"
+    )
+    assert [tuple(row.values()) for row in stored] == [(0.5, ["mended"])]
+
+
 async def test_open_requests_are_those_without_an_end(open_clickhouse: Any, make: Any) -> None:
     """Asked, not ended, not a replay; overdue once the deadline has passed."""
     store = await open_clickhouse()
@@ -363,7 +389,9 @@ async def test_every_report_answers_with_the_columns_it_promises(
             make.usage("r1", "reserved", prompt=prompt),
             make.usage("r2", prompt=prompt, timing={"total_ms": 5}),
             make.usage("r3", status="failed"),
-            make.response("r2", attempts=[failed, make.attempt(2)], plan=plan),
+            make.response(
+                "r2", attempts=[failed, make.attempt(2)], plan=plan, quality={"score": 1.0}
+            ),
             make.response(
                 "r4",
                 ensemble={"members": 2, "answered": 2},

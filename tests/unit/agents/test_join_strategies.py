@@ -162,6 +162,22 @@ def test_each_stage_has_its_own_time() -> None:
     assert response.ensemble.timed_out == (1,)
 
 
+@pytest.mark.parametrize(("third", "status"), [("expired", "expired"), ("failed", "failed")])
+def test_members_that_ran_out_of_time_expire_the_request_if_they_would_have_been_enough(
+    third: Any, status: str
+) -> None:
+    """Though their caller's clock was a little ahead of the deadline."""
+    plan, topic = ensemble_of(3, "vote", quorum=2), OutcomesTopic()
+    first, second, last = first_calls(JOB, plan)
+    topic.write(
+        make_outcome(first, text="a"),
+        make_outcome(second, status="failed", seconds=2),
+        make_outcome(last, status=third, seconds=59.999),
+    )
+
+    assert ended(topic).status == status
+
+
 # --- ensembles
 
 

@@ -18,6 +18,7 @@ def test_the_example_config_is_valid() -> None:
     settings = load_settings(EXAMPLE, {})
 
     assert settings.kafka.bootstrap_servers == ("localhost:9092",)
+    assert settings.validation.for_task("summarization").rules.max_chars == 2_000
     assert settings.routes.for_task("code_review").strategy == "cloud_first"
     assert [each.name for each in settings.budgets.root] == ["all", "payments-reviews"]
 
@@ -33,6 +34,7 @@ def test_the_example_config_shows_the_defaults() -> None:
     settings = load_settings(EXAMPLE, {})
     plain = load_settings(None, {})
     examples = {("kafka", "bootstrap_servers"), ("kafka", "topics"), ("clickhouse", "url")}
+    examples |= {("validation", "tasks")}
 
     sections = [
         "kafka",
@@ -44,6 +46,7 @@ def test_the_example_config_shows_the_defaults() -> None:
         "health",
         "reload",
         "validator",
+        "validation",
         "web",
     ]
     for section in sections:
