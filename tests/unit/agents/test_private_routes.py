@@ -83,6 +83,15 @@ _ROUTES = st.builds(
     confidence=st.none() | st.sampled_from(get_args(ConfidenceSource)),
     min_tier=st.none() | st.integers(0, 3),
 )
+_WIDE_ROUTES = st.builds(
+    Route,
+    strategy=st.sampled_from(["ensemble", "delegate", "cascade"]),
+    mode=st.sampled_from(["best_of", "merge"]),
+    members=st.just(2),
+    judge=st.none() | _NAMES,
+)
+"""Wishes that are mostly granted, so that judges, planners and later stages come about."""
+
 _HEALTH = st.dictionaries(
     st.tuples(st.sampled_from(_PROVIDERS), st.sampled_from(_MODELS)),
     st.builds(
@@ -100,7 +109,7 @@ _HEALTH = st.dictionaries(
 @given(
     offers=_OFFERS,
     policy=st.fixed_dictionaries({}, optional={"default": _SECTIONS, "code_review": _SECTIONS}),
-    route=_ROUTES,
+    route=_ROUTES | _WIDE_ROUTES,
     health=_HEALTH,
     by_job=st.booleans(),
     with_tools=st.booleans(),
