@@ -21,7 +21,7 @@ from millrace.prompts.library import PACKAGED, PromptLibrary
 from millrace.providers.backoff import Backoff
 from millrace.providers.entry import ProviderEntry
 from millrace.providers.pricing import Pricing
-from millrace.providers.tokens import estimate_messages, estimate_text
+from millrace.providers.tokens import estimate_job, estimate_messages, estimate_text
 from millrace.schemas.call import Call
 from millrace.schemas.errors import PipelineError
 from millrace.schemas.ids import uuid7
@@ -69,7 +69,7 @@ from millrace.streams.sink_consumer import SinkConsumer
 from millrace.streams.stream_app import StreamApp
 from millrace.streams.tally import Tally
 from millrace.streams.topic_admin import TopicAdmin
-from millrace.streams.topics import TopicNames
+from millrace.streams.topics import TopicNames, max_outcome_bytes
 
 log = structlog.get_logger(__name__)
 
@@ -264,7 +264,7 @@ class Parts:
             estimate=EstimateCall(
                 entries=settings.providers,
                 pricing=Pricing(now=utc_now),
-                count_tokens=estimate_messages,
+                count_tokens=estimate_job,
             ),
         )
 
@@ -288,6 +288,7 @@ class Parts:
                 policy=settings.routes,
                 count_tokens=estimate_messages,
                 health=health,
+                max_outcome_bytes=max_outcome_bytes(settings.kafka),
             )
 
         router = Router(
@@ -334,7 +335,7 @@ class _EstimatedTokens:
     """Counts where a provider does not say."""
 
     def request(self, call: Call) -> int:
-        return estimate_messages(call.job.messages, call.job.tools)
+        return estimate_job(call.job)
 
     def text(self, text: str) -> int:
         return estimate_text(text)
