@@ -25,9 +25,7 @@ async def test_an_open_circuit_spares_the_model_and_closes_again(
     broker: BrokerUnderTest, tmp_path: Path
 ) -> None:
     """Calls go to the next candidate, or wait until the model is asked again."""
-    # The router is to know nothing of it, as of calls that lie on the topic already.
-    health = {"stale_seconds": 1e-6}
-    async with whole_pipeline(broker, tmp_path, caller=CALLER, health=health) as pipeline:
+    async with whole_pipeline(broker, tmp_path, caller=CALLER) as pipeline:
         await fail(pipeline)
         await fail(pipeline)
         elsewhere = await pipeline.ask(

@@ -23,7 +23,12 @@ from millrace.streams.topics import TopicNames
 
 NOBODY = "http://127.0.0.1:9"
 """Port 9 discards; nobody listens there."""
-HEALTH = {"interval_seconds": 0.2, "check_seconds": 0.5, "recheck_seconds": 0.2}
+HEALTH = {
+    "interval_seconds": 0.2,
+    "stale_seconds": 20.0,
+    "check_seconds": 0.5,
+    "recheck_seconds": 0.2,
+}
 
 
 async def said(pipeline: Pipeline) -> dict[str, ProviderHealth]:
