@@ -66,6 +66,8 @@ class AcceptRequest:
             budget_key=request.budget_key or request.team,
             conversation_id=request.conversation_id,
             messages=prepared.messages,
+            inputs=request.inputs or (),
+            dimensions=request.dimensions,
             tools=request.tools,
             parameters=request.parameters,
             output=prepared.output,
@@ -93,8 +95,9 @@ class AcceptRequest:
     def _prepare(self, request: Request, guess: TaskGuess | None) -> "_Prepared":
         if request.template is not None:
             return self._render(request, request.template, request.variables)
+        messages = () if request.inputs is not None else _given_messages(request)
         return _Prepared(
-            messages=_given_messages(request),
+            messages=messages,
             task=request.task or (guess.task if guess is not None else "general"),
             output=request.output,
             prompt=None,

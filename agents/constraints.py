@@ -43,6 +43,7 @@ class Constraints:
             and (not self.providers or offer.provider in self.providers)
             and (not self.models or _named(offer, self.models))
             and self.capabilities <= offer.capabilities
+            and (not offer.only_embeds or "embeddings" in self.capabilities)
             and (not self.min_quality or offer.quality_for(self.task) >= self.min_quality)
         )
 
@@ -71,6 +72,8 @@ class Constraints:
             yield "not among the providers asked for"
         if self.models and not _named(offer, self.models):
             yield "not among the models asked for"
+        if offer.only_embeds and "embeddings" not in self.capabilities:
+            yield "it makes embeddings, and no answers"
         if not self.capabilities <= offer.capabilities:
             yield f"it lacks {', '.join(sorted(self.capabilities - offer.capabilities))}"
 

@@ -22,6 +22,7 @@ from millrace.agents.constraints import Constraints, Sizes, dollars
 from millrace.agents.estimate_complexity import estimate_complexity
 from millrace.agents.health import HealthOf
 from millrace.agents.offers import Offer
+from millrace.agents.plan_embedding import MAX_OUTCOME_BYTES, plan_embedding
 from millrace.agents.policy import RoutePolicy, TaskRoute
 from millrace.agents.rank_offers import MAX_PASSED_OVER, RankOffers
 from millrace.agents.route_wishes import RouteWishes, route_wishes
@@ -66,6 +67,8 @@ class PlanRoute:
     """How models are doing, where somebody measures it."""
     validation: ValidationPolicy = field(default_factory=ValidationPolicy)
     """Says how often an answer may be repaired."""
+    max_outcome_bytes: int = MAX_OUTCOME_BYTES
+    """What a record with an answer may have at most, which bounds how many vectors go into it."""
     _ranking: RankOffers = field(init=False, repr=False, compare=False)
     _routes: dict[TaskType, TaskRoute] = field(init=False, repr=False, compare=False)
 
@@ -89,9 +92,18 @@ class PlanRoute:
         Raises:
             InvalidEventError: `no_route`: nothing fits; the message says what was asked and
                 why the nearest models were passed over. `invalid_request`: the quorum exceeds
-                the members.
+                the members. `too_large`: no record holds the vectors of so many inputs.
         """
         policy = self._routes[job.task]
+        if job.inputs:
+            return plan_embedding(
+                job,
+                route,
+                ranking=self._ranking,
+                task_route=policy,
+                count_tokens=self.count_tokens,
+                max_outcome_bytes=self.max_outcome_bytes,
+            )
         strategy = policy.strategy if route.strategy == "auto" else route.strategy
         if not self.offers:
             raise _no_route("no provider entry offers a model: add one to the config")
