@@ -31,8 +31,12 @@ class AcceptRequest:
     """Names that a request's `output.validators` may hold."""
 
     def guess_task(self, request: Request) -> TaskGuess | None:
-        """Guess what kind of work a request is; None where it or its template says so."""
-        if request.task is not None or request.template is not None:
+        """Guess what kind of work a request is.
+
+        None where it or its template says so, and for texts that only become vectors.
+        """
+        told = request.task is not None or request.template is not None
+        if told or request.inputs is not None:
             return None
         return classify_task(_given_messages(request))
 
@@ -66,6 +70,8 @@ class AcceptRequest:
             budget_key=request.budget_key or request.team,
             conversation_id=request.conversation_id,
             messages=prepared.messages,
+            inputs=request.inputs or (),
+            dimensions=request.dimensions,
             tools=request.tools,
             parameters=request.parameters,
             output=prepared.output,
@@ -93,8 +99,9 @@ class AcceptRequest:
     def _prepare(self, request: Request, guess: TaskGuess | None) -> "_Prepared":
         if request.template is not None:
             return self._render(request, request.template, request.variables)
+        messages = () if request.inputs is not None else _given_messages(request)
         return _Prepared(
-            messages=_given_messages(request),
+            messages=messages,
             task=request.task or (guess.task if guess is not None else "general"),
             output=request.output,
             prompt=None,

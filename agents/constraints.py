@@ -43,6 +43,7 @@ class Constraints:
             and (not self.providers or offer.provider in self.providers)
             and (not self.models or _named(offer, self.models))
             and self.capabilities <= offer.capabilities
+            and (not offer.only_embeds or "embeddings" in self.capabilities)
             and (not self.min_quality or offer.quality_for(self.task) >= self.min_quality)
         )
 
@@ -55,7 +56,9 @@ class Constraints:
             yield f"its quality {quality} is below {self.min_quality}"
 
     def out_of_bounds(self, offer: Offer) -> Iterator[str]:
-        """Say in which ways it runs where the request may not go; no policy mends that."""
+        """Say why it cannot be asked at all, above all where it runs; no policy mends that."""
+        if offer.only_embeds and "embeddings" not in self.capabilities:
+            yield "it makes embeddings, and no answers"
         if self.private and not offer.local:
             yield "the request is private and this runs in the cloud"
         if self.strategy == "local_only" and not offer.local:

@@ -23,12 +23,13 @@ from millrace.agents.estimate_complexity import estimate_complexity
 from millrace.agents.health import HealthOf
 from millrace.agents.heed_health import heed_health, ordered_by_health
 from millrace.agents.offers import Offer
+from millrace.agents.plan_embedding import MAX_OUTCOME_BYTES, plan_embedding
 from millrace.agents.policy import RoutePolicy, TaskRoute
 from millrace.agents.rank_offers import MAX_PASSED_OVER, RankOffers
 from millrace.agents.route_wishes import RouteWishes, route_wishes
 from millrace.agents.screen_offers import Screen
 from millrace.agents.validation.policy import ValidationPolicy
-from millrace.schemas.call import Job, PassedOver, Plan
+from millrace.schemas.call import Job, MemberPlan, PassedOver, Plan
 from millrace.schemas.errors import ConfigurationError, InvalidEventError
 from millrace.schemas.message import ImagePart, Message
 from millrace.schemas.record import canonical_json
@@ -37,6 +38,8 @@ from millrace.schemas.vocabulary import Capability, Strategy, TaskType
 
 _NEAREST_SHOWN = 5
 _BAR_STEP = 5
+
+_JUDGING = frozenset({"judge", "merge", "plan", "combine"})
 
 _COMPOSE: dict[Strategy, Callable[[Choice, RouteWishes], Composed]] = {
     "parallel": race,
@@ -67,6 +70,8 @@ class PlanRoute:
     """Models that are not well are asked after those that are; None leaves the ranking alone."""
     validation: ValidationPolicy = field(default_factory=ValidationPolicy)
     """Says how often an answer may be repaired."""
+    max_outcome_bytes: int = MAX_OUTCOME_BYTES
+    """What a record with an answer may have at most, which bounds how many vectors go into it."""
     _ranking: RankOffers = field(init=False, repr=False, compare=False)
     _routes: dict[TaskType, TaskRoute] = field(init=False, repr=False, compare=False)
 
@@ -90,9 +95,18 @@ class PlanRoute:
         Raises:
             InvalidEventError: `no_route`: nothing fits; the message says what was asked and
                 why the nearest models were passed over. `invalid_request`: the quorum exceeds
-                the members.
+                the members. `too_large`: no record holds the vectors of so many inputs.
         """
         policy = self._routes[job.task]
+        if job.inputs:
+            return plan_embedding(
+                job,
+                route,
+                ranking=self._ranking,
+                task_route=policy,
+                count_tokens=self.count_tokens,
+                max_outcome_bytes=self.max_outcome_bytes,
+            )
         strategy = policy.strategy if route.strategy == "auto" else route.strategy
         if not self.offers:
             raise _no_route("no provider entry offers a model: add one to the config")
@@ -122,7 +136,7 @@ class PlanRoute:
                 route, policy, strategy=strategy, task=job.task, complexity=complexity.value
             )
             draft, screen = compose(choice, wishes)
-        members = () if isinstance(draft, Shortage) else draft.members
+        members: tuple[MemberPlan, ...] = () if isinstance(draft, Shortage) else draft.members
         unwell, later = heeded.told(
             (each.provider, each.model) for member in members for each in member.candidates
         )
@@ -151,6 +165,7 @@ class PlanRoute:
                 *later,
                 *draft.notes,
                 *_latency(route, screen),
+                *_missing_judge(route, members),
             ),
             passed_over=passed_over,
             complexity=complexity.value,
@@ -247,6 +262,18 @@ def _constraints(job: Job, route: Route, strategy: Strategy, min_quality: int) -
         output=helpful,
         min_quality=min_quality,
     )
+
+
+def _missing_judge(route: Route, members: Sequence[MemberPlan]) -> tuple[str, ...]:
+    """Say it where another than the model that the request names judges, merges or plans."""
+    for member in members:
+        first = member.candidates[0]
+        names = {first.model, f"{first.provider}/{first.model}"}
+        if route.judge is not None and member.role in _JUDGING and route.judge not in names:
+            return (
+                f"{route.judge!r} cannot {member.role}, so {first.provider}/{first.model} does",
+            )
+    return ()
 
 
 def _latency(route: Route, screen: Screen) -> tuple[str, ...]:

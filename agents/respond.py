@@ -10,6 +10,7 @@ from millrace.agents.joins.state import JoinState, Member
 from millrace.agents.joins.verdict import answering, ensemble_verdict
 from millrace.agents.validation.verdict import InvalidOutput, ValidOutput
 from millrace.schemas.call import AttemptSummary, Job, Plan
+from millrace.schemas.embedding import Vectors
 from millrace.schemas.errors import ErrorInfo
 from millrace.schemas.message import ToolCall
 from millrace.schemas.outcome import AttemptOutcome, Refusal
@@ -63,6 +64,8 @@ def ended_by_attempt(
         text=valid.text if valid is not None else outcome.text or rejected,
         data=valid.data if valid is not None else None,
         tool_calls=outcome.tool_calls,
+        embeddings=outcome.embeddings if valid is not None else (),
+        refusal=outcome.refusal,
         finish_reason=outcome.finish_reason,
         provider=last.provider,
         model=last.model,
@@ -174,6 +177,8 @@ def _response(
     text: str = "",
     data: Any = None,
     tool_calls: tuple[ToolCall, ...] = (),
+    embeddings: Vectors = (),
+    refusal: str = "",
     finish_reason: FinishReason | None = None,
     provider: str | None = None,
     model: str | None = None,
@@ -189,6 +194,8 @@ def _response(
         text=text,
         data=data,
         tool_calls=tool_calls,
+        embeddings=embeddings,
+        refusal=refusal,
         finish_reason=finish_reason,
         provider=provider,
         model=model,

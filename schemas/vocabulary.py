@@ -31,7 +31,11 @@ Hardware = Literal["cloud", "gpu", "cpu"]
 
 HardwareWish = Literal["any", "local", "cloud", "gpu", "cpu"]
 Sensitivity = Literal["normal", "private"]
-Capability = Literal["tools", "vision", "json", "json_schema", "reasoning", "long_context", "code"]
+Capability = Literal[
+    "tools", "vision", "json", "json_schema", "reasoning", "long_context", "code", "embeddings"
+]
+"""What a model can do; one that can do nothing but `embeddings` is never asked for an answer."""
+
 OutputFormat = Literal["text", "markdown", "code", "json"]
 EnsembleMode = Literal["vote", "weighted", "best_of", "merge", "chain"]
 MemberRole = Literal["answer", "judge", "merge", "refine", "plan", "part", "combine", "rate"]

@@ -15,7 +15,7 @@ from millrace.providers.circuit import Permit
 from millrace.providers.protocol import (
     Completion,
     ModelRequest,
-    Provider,
+    ModelServer,
     ReasoningDelta,
     TextDelta,
     ToolArgumentsDelta,
@@ -34,6 +34,7 @@ from millrace.streams.call_records import CallRecords
 from millrace.streams.cancellations import Cancellations
 from millrace.streams.chunk_stream import ChunkStream
 from millrace.streams.dead_letters import Clock
+from millrace.streams.embedding_exchange import embed
 from millrace.streams.reckoning import Reckoning, Reply, milliseconds
 from millrace.streams.retrying import Retrying, circuit_open
 from millrace.streams.trying_again import again
@@ -67,7 +68,7 @@ class Exchange:
     its next attempt, here after a short wait or by way of the retries topic after a long one.
     """
 
-    provider: Provider
+    provider: ModelServer
     local: bool
     """Whether the provider runs on the operator's own hardware."""
     reckoning: Reckoning
@@ -252,6 +253,9 @@ class Exchange:
         return "completed", None
 
     async def _read(self, call: Call, reply: Reply, chunks: ChunkStream) -> None:
+        if call.job.inputs:
+            reply.completion = await embed(self.provider, call)
+            return
         request = ModelRequest(
             model=call.target.model,
             messages=call.messages,
@@ -313,6 +317,8 @@ class Exchange:
             text=text,
             reasoning=completion.reasoning if completion else "".join(reply.reasoning),
             tool_calls=completion.tool_calls if completion else (),
+            embeddings=completion.embeddings if completion else (),
+            refusal=completion.refusal if completion else "",
             finish_reason=result.finish_reason,
             usage=result.usage,
             cost_usd=result.cost_usd,

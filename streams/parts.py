@@ -26,7 +26,7 @@ from millrace.prompts.library import PACKAGED, STEPS, PromptLibrary
 from millrace.providers.backoff import Backoff
 from millrace.providers.entry import ProviderEntry
 from millrace.providers.pricing import Pricing
-from millrace.providers.tokens import estimate_messages, estimate_text
+from millrace.providers.tokens import estimate_call, estimate_text
 from millrace.schemas.call import Call
 from millrace.schemas.errors import PipelineError
 from millrace.schemas.ids import uuid7
@@ -294,7 +294,7 @@ class Parts:
             estimate=EstimateCall(
                 entries=settings.providers,
                 pricing=Pricing(now=utc_now),
-                count_tokens=estimate_messages,
+                count_tokens=estimate_call,
             ),
         )
 
@@ -356,7 +356,7 @@ class _EstimatedTokens:
     """Counts where a provider does not say."""
 
     def request(self, call: Call) -> int:
-        return estimate_messages(call.messages, call.tools)
+        return estimate_call(call)
 
     def text(self, text: str) -> int:
         return estimate_text(text)

@@ -11,6 +11,7 @@ from millrace.providers.pricing import Pricing
 from millrace.providers.tokens import estimate_messages
 from millrace.streams.offers import offers
 from millrace.streams.settings import Settings
+from millrace.streams.topics import max_outcome_bytes
 
 
 def acceptance(settings: Settings, *, library: PromptLibrary | None = None) -> AcceptRequest:
@@ -33,6 +34,7 @@ def planner(settings: Settings, *, health: HealthOf | None = None) -> PlanRoute:
         offers=offers(settings.enabled_providers, Pricing(now=lambda: datetime.now(UTC))),
         policy=settings.routes,
         count_tokens=estimate_messages,
+        max_outcome_bytes=max_outcome_bytes(settings.kafka),
         health=health,
         validation=settings.validation,
     )

@@ -268,7 +268,12 @@ def topic_specs(
 
 def largest_call(settings: KafkaSettings) -> int:
     """How many bytes a call with a brief may have, so that its outcome has room for an answer."""
-    return settings.max_request_bytes * _WRAPPING_FACTOR * 3 // 4
+    return max_outcome_bytes(settings) * 3 // 4
+
+
+def max_outcome_bytes(settings: KafkaSettings) -> int:
+    """The largest record that the topics of outcomes and responses take."""
+    return settings.max_request_bytes * _WRAPPING_FACTOR
 
 
 def _spec(settings: KafkaSettings, name: str, kind: TopicKind, row: _Kind) -> TopicSpec:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from millrace.agents.check_embeddings import check_embeddings
 from millrace.agents.joins import reading
 from millrace.agents.joins.cascade import assess, better, climbs, needs_rating, next_tier
 from millrace.agents.joins.next_attempt import NextAttempt
@@ -66,6 +67,11 @@ class JudgeAttempt:
         if outcome.status != "completed":
             return outcome.error or ErrorInfo(code="internal_error", message="failed unexplained")
         call = outcome.call
+        if call.job.inputs:
+            return _embeddings(outcome)
+        if outcome.refusal and not outcome.text and not outcome.tool_calls:
+            message = "the model declined to answer"
+            return InvalidOutput(ErrorInfo(code="content_filtered", message=message))
         return self.validate(
             call.output,
             outcome.text,
@@ -236,9 +242,14 @@ def _gone(member: Member, outcome: AttemptOutcome, error: ErrorInfo | None) -> M
     )
 
 
-def _too_large(size: int, limit: int) -> ErrorInfo:
+def _embeddings(outcome: AttemptOutcome) -> ValidOutput | InvalidOutput:
+    checked = check_embeddings(outcome.call.job, outcome.embeddings)
+    return checked if isinstance(checked, ValidOutput) else InvalidOutput(checked)
+
+
+def _too_large(size: int, limit: int) -> InvalidOutput:
     message = (
         f"the answer has {size} bytes; with those of the other members these are more than {limit} "
         "(validator.max_answers_bytes): ask for shorter answers, or for fewer members"
     )
-    return ErrorInfo(code="too_large", message=message)
+    return InvalidOutput(ErrorInfo(code="too_large", message=message))

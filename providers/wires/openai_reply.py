@@ -46,13 +46,12 @@ class OpenAiReply(Reply):
 
     end_mark = b"[DONE]"
 
-    __slots__ = ("_log_probability", "_proxy_cost", "_raw_usage", "_refused", "_told_tokens")
+    __slots__ = ("_log_probability", "_proxy_cost", "_raw_usage", "_told_tokens")
 
     def __init__(self, *, limits: ReplyLimits, proxy_cost: str | None) -> None:
         super().__init__(frames=EventFrames(max_bytes=limits.max_frame_bytes), limits=limits)
         self._proxy_cost = proxy_cost
         self._raw_usage: dict[str, Any] | None = None
-        self._refused = False
         self._log_probability = 0.0
         self._told_tokens = 0
 
@@ -115,7 +114,7 @@ class OpenAiReply(Reply):
         elif (function := delta.get("function_call")) and function.get("name"):
             yield from self._read_tool_calls([{"function": function}])
         if delta.get("refusal"):
-            self._refused = True
+            self._refusal.append(delta["refusal"])
 
     def _weigh(self, tokens: Iterable[dict[str, Any]]) -> None:
         for token in tokens:
@@ -136,7 +135,7 @@ class OpenAiReply(Reply):
             )
         self._complete = True
         self._finish = _FINISH.get(finish, "other")
-        if self._refused and self._finish == "stop":
+        if self._refusal and self._finish == "stop":
             # The model itself declined; the vendor calls that a normal stop.
             self._finish = "content_filter"
 

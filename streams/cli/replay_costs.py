@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from millrace.agents.plan_route import PlanRoute
 from millrace.providers.pricing import Pricing
-from millrace.providers.tokens import estimate_messages
+from millrace.providers.tokens import estimate_job
 from millrace.schemas.call import Candidate
 from millrace.streams.planning import planner
 from millrace.streams.replay import Again
@@ -30,7 +30,7 @@ class CostEstimate:
             InvalidEventError: No model fits.
         """
         plan = self.plan.plan(again.job, again.request.route)
-        asked = estimate_messages(again.job.messages, again.job.tools)
+        asked = estimate_job(again.job)
         total = Decimal(0)
         for member in plan.members:
             cost = self._cost(member.candidates[0], again, asked)
@@ -42,6 +42,8 @@ class CostEstimate:
     def _cost(self, candidate: Candidate, again: Again, input_tokens: int) -> Decimal | None:
         allowed = again.job.parameters.max_output_tokens
         expected = self.output_tokens if allowed is None else min(allowed, self.output_tokens)
+        if again.job.inputs:
+            expected = 0
         return self.pricing.estimate(
             self.settings.providers[candidate.provider],
             candidate.model,

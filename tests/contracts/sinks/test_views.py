@@ -401,6 +401,7 @@ async def test_every_report_answers_with_the_columns_it_promises(
                     "results": [{"tier": 0, "provider": "openai", "model": "gpt"}],
                 },
             ),
+            make.response("r5", embeddings=((0.5,),)),
             make.response("x1", replay=replay),
             make.dead_letter(),
         ]

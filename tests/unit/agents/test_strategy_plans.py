@@ -403,6 +403,21 @@ def test_the_default_model_never_leaves_bounds(bounds: dict[str, Any]) -> None:
     assert refusal(planner(default_model="*/mini"), route).startswith("no_route: no model fits")
 
 
+def test_what_only_embeds_is_never_asked_for_an_answer() -> None:
+    """Neither as the default model, nor as a fallback, nor as the judge that was named."""
+    vectors = offer("openai/vectors", quality=99, price="1", capabilities=frozenset({"embeddings"}))
+    merge = Route(strategy="ensemble", mode="merge", members=2, judge="vectors")
+    planning = planner(
+        (*ALL, vectors), max_candidates=1, fallbacks=["*/vectors"], default_model="*/vectors"
+    )
+
+    assert refusal(planning, Route(models=("gpt-9",))).startswith("no_route: ")
+    assert shape(planning.plan(job(), Route())) == [(0, "answer", ["opus"])]
+    merged = planning.plan(job(), merge)
+    assert shape(merged)[-1] == (1, "merge", ["opus"])
+    assert "'vectors' cannot merge, so anthropic/opus does" in merged.reasons
+
+
 def test_measured_latency_bounds_and_what_is_not_measured_passes() -> None:
     """The plan says how many were not measured, and why others were passed over."""
     health = {
