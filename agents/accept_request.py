@@ -47,6 +47,7 @@ class AcceptRequest:
             team=request.team,
             budget_key=request.budget_key or request.team,
             conversation_id=request.conversation_id,
+            lane=self.policy.lane(request, prepared.task),
             messages=prepared.messages,
             tools=request.tools,
             parameters=request.parameters,

@@ -84,6 +84,8 @@ class CursorCliProvider:
         reply.key_alias = alias
         private = (prompt, "" if key is None else key.secret)
         try:
+            if request.quota is not None:
+                request.quota.sent_to(self.name)
             async with self._run(self._arguments(request, prompt), self._stdin(prompt), key) as run:
                 async with aclosing(self._read(run, reply)) as events:
                     async for event in events:
@@ -139,6 +141,11 @@ class CursorCliProvider:
     def keys_set_aside(self) -> tuple[KeyAside, ...]:
         """None: keys take turns here, and are not judged."""
         return ()
+
+    @property
+    def accounts(self) -> tuple[str, ...]:
+        """One: the command says nothing of limits."""
+        return (self.name,)
 
     async def _read(
         self, run: ProcessGroup, reply: CursorReply

@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, HttpUrl, model_validator
 
 from millrace.providers.balance import BalancePolicy
+from millrace.providers.rate_limit import RateLimits
 from millrace.schemas.record import Frozen
 from millrace.schemas.usage import Money
 from millrace.schemas.vocabulary import Capability, Hardware
@@ -56,8 +57,8 @@ class ModelEntry(Frozen):
     """The name the price table knows it by, where that differs."""
 
 
-class Limits(Frozen):
-    """What one caller process may have under way at this entry."""
+class Limits(RateLimits):
+    """What may be asked of this entry: calls under way in each caller process, and rates."""
 
     in_flight: int = Field(default=256, ge=1)
 

@@ -17,6 +17,7 @@ from millrace.schemas.vocabulary import (
     AttemptStatus,
     EnsembleMode,
     Hardware,
+    Lane,
     Sensitivity,
     Strategy,
     TaskType,
@@ -39,6 +40,7 @@ class Job(Frozen):
     team: str | None = None
     budget_key: str | None = None
     conversation_id: str | None = None
+    lane: Lane = "interactive"
     messages: tuple[Message, ...]
     tools: tuple[ToolDefinition, ...] = ()
     parameters: Parameters = Parameters()

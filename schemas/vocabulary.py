@@ -34,6 +34,9 @@ Capability = Literal["tools", "vision", "json", "json_schema", "reasoning", "lon
 OutputFormat = Literal["text", "json"]
 EnsembleMode = Literal["vote"]
 TerminalStatus = Literal["completed", "failed", "expired", "cancelled", "rejected"]
+Lane = Literal["interactive", "batch"]
+"""Which of a provider's waiting calls go first: both move on, in unequal shares."""
+
 AttemptStatus = Literal["completed", "failed", "expired", "cancelled"]
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "other"]
 ChunkEnd = Literal["stop", "length", "error", "cancelled", "restarted"]

@@ -22,6 +22,7 @@ from millrace.providers.backoff import Backoff
 from millrace.providers.circuit import Circuits, CircuitState
 from millrace.providers.entry import ProviderEntry
 from millrace.providers.pricing import Pricing
+from millrace.providers.rate_limit import RateLimiter
 from millrace.providers.registry import build_provider
 from millrace.providers.tokens import estimate_messages, estimate_text
 from millrace.schemas.call import Call
@@ -30,6 +31,7 @@ from millrace.schemas.ids import uuid7
 from millrace.schemas.usage import Usage
 from millrace.schemas.vocabulary import CostSource
 from millrace.sinks.protocol import Sink
+from millrace.streams.admission import Admission
 from millrace.streams.budget_gate import BudgetGate, EstimateCall
 from millrace.streams.budget_processor import BudgetProcessor
 from millrace.streams.call_records import CallRecords, ExchangeTopics
@@ -49,7 +51,9 @@ from millrace.streams.names import (
 )
 from millrace.streams.offers import offers
 from millrace.streams.outcomes import OutcomesProcessor, watch_all
+from millrace.streams.overtaken import Overtaken
 from millrace.streams.publisher import Publisher
+from millrace.streams.quotas import Quotas
 from millrace.streams.reckoning import Price, Reckoning
 from millrace.streams.reply_topics import ReplyTopics
 from millrace.streams.retries import Retries
@@ -63,6 +67,11 @@ from millrace.streams.topic_admin import TopicAdmin
 from millrace.streams.topics import TopicNames
 
 log = structlog.get_logger(__name__)
+
+_LEAST_AHEAD = 16
+_MOST_AHEAD = 500
+_BYTES_AHEAD = 32 * 1024 * 1024
+"""How many calls a caller reads ahead, so that it has some to choose from."""
 
 Chores = list[Coroutine[Any, Any, None]]
 """What has to run beside a processor, until cancelled."""
@@ -126,13 +135,19 @@ class Parts:
         for name, entry in self.settings.enabled_providers.items():
             provider = build_provider(name, entry, environ=self.environ)
             stack.push_async_callback(provider.aclose)
+            # Without a share until partitions are assigned: no restart makes a burst.
+            limiter = RateLimiter(
+                limits=entry.limits, now=time.monotonic, accounts=provider.accounts, share=0.0
+            )
+            count = _EstimatedTokens()
             exchange = Exchange(
                 provider=provider,
                 reckoning=Reckoning(
-                    price=_price(pricing, entry), count_tokens=_EstimatedTokens(), clock=utc_now
+                    price=_price(pricing, entry), count_tokens=count, clock=utc_now
                 ),
                 records=records,
                 retrying=self._retrying(name, cancellations),
+                quotas=Quotas(limiter=limiter),
                 cancellations=cancellations,
                 clock=utc_now,
                 new_id=uuid7,
@@ -145,7 +160,19 @@ class Parts:
                     in_flight=entry.limits.in_flight,
                     kafka=self.settings.kafka,
                     settings=self.settings.caller,
+                    admission=Admission(
+                        provider=name,
+                        limiter=limiter,
+                        settings=self.settings.caller.lanes,
+                        records=min(max(entry.limits.in_flight, _LEAST_AHEAD), _MOST_AHEAD),
+                        content_bytes=_BYTES_AHEAD,
+                        count_tokens=count.request,
+                        is_over=exchange.is_over,
+                        is_turned_away=exchange.is_turned_away,
+                        now=time.monotonic,
+                    ),
                     exchange=exchange,
+                    overtaken=Overtaken(publisher=self.publisher, set_aside=self.set_aside),
                     set_aside=self.set_aside,
                 )
             )

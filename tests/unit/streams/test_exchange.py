@@ -21,6 +21,7 @@ from millrace.providers.protocol import (
     ToolArgumentsDelta,
     UsageSoFar,
 )
+from millrace.providers.rate_limit import RateLimiter, RateLimits
 from millrace.schemas.budget import BudgetSettlement
 from millrace.schemas.call import Call
 from millrace.schemas.cancellation import Cancellation
@@ -39,6 +40,7 @@ from millrace.schemas.vocabulary import CostSource
 from millrace.streams.call_records import CallRecords, ExchangeTopics
 from millrace.streams.cancellations import Cancellations
 from millrace.streams.exchange import Exchange
+from millrace.streams.quotas import Quotas
 from millrace.streams.reckoning import Reckoning
 from millrace.streams.retrying import Retrying
 
@@ -74,9 +76,14 @@ class Bench:
     spent: list[UsageEvent] = field(default_factory=list)
     backoff: BackoffSettings = field(default_factory=lambda: BackoffSettings(max_tries=1))
     ids: Iterator[int] = field(default_factory=lambda: count(1))
+    limits: RateLimits = field(default_factory=RateLimits)
 
     def __post_init__(self) -> None:
+        self.limiter = RateLimiter(limits=self.limits, now=self.seconds)
         self.cancellations = Cancellations(window=timedelta(hours=1), clock=lambda: self.now)
+
+    def seconds(self) -> float:
+        return (self.now - EPOCH).total_seconds()
 
     def exchange(self) -> Exchange:
         return Exchange(
@@ -97,6 +104,7 @@ class Bench:
                 topic="retries",
                 clock=lambda: self.now,
             ),
+            quotas=Quotas(limiter=self.limiter),
             cancellations=self.cancellations,
             clock=lambda: self.now,
             new_id=lambda: f"i{next(self.ids)}",
