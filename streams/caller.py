@@ -108,6 +108,11 @@ class Caller:
         return len(self._admission) + await unread(self._consumer)
 
     @property
+    def share(self) -> float:
+        """The fraction of the entry's rate limits that this process may use, from 0 to 1."""
+        return self._admission.share
+
+    @property
     def rate_limited(self) -> tuple[str, ...]:
         """Who waits for a rate limit: the entry's name, or `entry/model`."""
         return self._admission.held

@@ -17,6 +17,9 @@ from millrace.schemas.vocabulary import Lane
 
 T = TypeVar("T")
 
+_MOST_TURNS = 16
+"""Bounds the work of finding the next call, as each turn of a team is a step."""
+
 
 class LaneSettings(Frozen):
     """How waiting calls are ordered."""
@@ -24,9 +27,9 @@ class LaneSettings(Frozen):
     interactive_weight: float = Field(default=8.0, gt=0, allow_inf_nan=False)
     batch_weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     """Of the work that is begun while both lanes have some waiting, the lanes' shares."""
-    quantum_tokens: float = Field(default=8192.0, ge=1, allow_inf_nan=False)
-    """What a team may begin before the next one's turn; a call that costs more counts as this
-    much."""
+    quantum_tokens: float = Field(default=1024.0, ge=1, allow_inf_nan=False)
+    """What a team may begin before the next one's turn. Larger calls wait for several turns, at
+    most 16, so that the largest are cheaper than they would be."""
 
 
 class Verdict(Enum):
@@ -75,10 +78,14 @@ class _Team(Generic[T]):
     name: str
     lines: dict[str, _Line[T]] = field(default_factory=dict)
     deficit: float = 0.0
-    """What it may still begin in this turn; no cost is above a turn's quantum."""
+    """What it may still begin in this turn, or has saved up for a call that costs more."""
 
-    def head(self, blocked: set[str]) -> Waiting[T] | None:
+    def head(self, blocked: set[str] | None) -> Waiting[T] | None:
         """The first that came of those whose model need not wait."""
+        if blocked is None and len(self.lines) == 1:
+            (line,) = self.lines.values()
+            return line.head()
+        blocked = blocked or set()
         first = None
         for line in self.lines.values():
             head = line.head()
@@ -119,13 +126,14 @@ class Lanes(Generic[T]):
       hold up another model's. Items with the same sequence key (calls of a conversation) are
       taken in the order they came in, whatever lane, team and model they name.
 
-    Putting in takes constant time, and so does taking out unless models must wait.
+    Putting in takes constant time, and so does taking out, on average, unless models must wait.
     """
 
     def __init__(self, *, settings: LaneSettings, records: int, content_bytes: int) -> None:
         self._limit = records
         self._byte_limit = content_bytes
         self._quantum = settings.quantum_tokens
+        self._highest_cost = _MOST_TURNS * settings.quantum_tokens
         self._lanes: dict[Lane, _Lane[T]] = {
             "interactive": _Lane(settings.interactive_weight),
             "batch": _Lane(settings.batch_weight),
@@ -197,7 +205,7 @@ class Lanes(Generic[T]):
         waiting = Waiting(
             item,
             model,
-            min(cost, self._quantum),
+            min(cost, self._highest_cost),
             size,
             self._number,
             group,
@@ -221,7 +229,7 @@ class Lanes(Generic[T]):
         first, second = self._both
         if second.teams and (not first.teams or second.served < first.served):
             first, second = second, first
-        blocked: set[str] = set()
+        blocked: set[str] | None = None
         for lane in (first, second):
             while lane.teams:
                 waiting = self._first(lane, blocked)
@@ -234,7 +242,7 @@ class Lanes(Generic[T]):
                     return waiting.item
                 if verdict is Verdict.ALL_WAIT:
                     return None
-                blocked.add(waiting.model)
+                blocked = {waiting.model} if blocked is None else blocked | {waiting.model}
                 if sum(self._models[model] for model in blocked) == self._size:
                     return None
         return None
@@ -276,23 +284,28 @@ class Lanes(Generic[T]):
         waiting.team.deficit -= waiting.cost
         self.remove(waiting)
 
-    def _first(self, lane: _Lane[T], blocked: set[str]) -> Waiting[T] | None:
+    def _first(self, lane: _Lane[T], blocked: set[str] | None) -> Waiting[T] | None:
         """The head of the team whose turn it is; a turn that is used up goes to the next."""
         teams = lane.teams
-        # The one whose turn it is may be met again after all the others have had theirs.
-        for _ in range(len(teams) + 1):
+        if lane.turn is not None and blocked is None:
+            head = lane.turn.head(None)
+            if head is not None and head.cost <= lane.turn.deficit:
+                return head
+        held_up = 0
+        while held_up < len(teams):
             name, team = next(iter(teams.items()))
             head = team.head(blocked)
             if head is None:
+                held_up += 1
                 team.deficit = 0.0
-                lane.turn = None
             else:
+                held_up = 0
                 if lane.turn is not team:
                     lane.turn = team
                     team.deficit += self._quantum
                 if team.deficit >= head.cost:
                     return head
-                lane.turn = None
+            lane.turn = None
             teams.move_to_end(name)
         return None
 

@@ -80,6 +80,7 @@ class Simulation:
                 )
             reply = self._reply(wire, call, behaviour, pace, line)
             if await self._over_quota(exchange, incoming, reply):
+                line.input_tokens = line.cached_tokens = line.cache_write_tokens = 0
                 return exchange.response
         except RequestRefusedError as refusal:
             status = _NOT_FOUND if refusal.code == "model_not_found" else _BAD_REQUEST

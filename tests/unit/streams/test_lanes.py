@@ -90,13 +90,23 @@ def test_teams_share_by_cost() -> None:
     assert Counter(item[:5] for item in taken(line, 110)) == {"large": 10, "small": 100}
 
 
-def test_a_cost_above_the_quantum_counts_as_the_quantum() -> None:
+def test_a_call_above_the_quantum_waits_for_several_turns() -> None:
+    """Teams share by cost, however small the quantum is."""
+    line = lanes(quantum_tokens=1)
+    for number in range(200):
+        line.put(f"large{number}", team="large", cost=8)
+        line.put(f"small{number}", team="small", cost=1)
+
+    assert Counter(item[:5] for item in taken(line, 90)) == {"large": 10, "small": 80}
+
+
+def test_a_cost_above_sixteen_quanta_counts_as_them() -> None:
     """Neither team nor lane is shut out for long by one huge call."""
-    line = lanes(quantum_tokens=10, interactive_weight=1, batch_weight=1)
+    line = lanes(quantum_tokens=1, interactive_weight=1, batch_weight=1)
     for number in range(20):
         line.put(f"huge{number}", lane="batch", team="huge", cost=1e6)
-        line.put(f"tiny{number}", lane="batch", team="tiny", cost=10)
-        line.put(f"live{number}", lane="interactive", cost=10)
+        line.put(f"tiny{number}", lane="batch", team="tiny", cost=16)
+        line.put(f"live{number}", lane="interactive", cost=16)
 
     chosen = Counter(item[:4] for item in taken(line, 20))
 
