@@ -237,7 +237,7 @@ async def test_overtaken_calls_hold_up_no_commit_when_their_partitions_move(
     async with routing(broker, tmp_path) as pipeline:
         settings = calling(pipeline, in_flight=2)
         async with running_pipeline(settings, broker, roles=CALLING) as first:
-            slow = await burst(pipeline, 12, simulate="latency=300", lane="batch", team="slow")
+            slow = await burst(pipeline, 10, simulate="latency=1500", lane="batch", team="slow")
             await pipeline.simulator.ledger.until(lambda ledger: any(ledger.lines()))
             quick = await burst(pipeline, 12, simulate="latency=50")
             for request_id in quick[:6]:
