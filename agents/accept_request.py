@@ -49,6 +49,8 @@ class AcceptRequest:
             conversation_id=request.conversation_id,
             lane=self.policy.lane(request, prepared.task),
             messages=prepared.messages,
+            inputs=request.inputs or (),
+            dimensions=request.dimensions,
             tools=request.tools,
             parameters=request.parameters,
             output=prepared.output,
@@ -65,6 +67,8 @@ class AcceptRequest:
     def _prepare(self, request: Request) -> "_Prepared":
         if request.template is not None:
             return self._render(request, request.template, request.variables)
+        if request.inputs is not None:
+            return _Prepared(messages=(), task=request.task, output=request.output, prompt=None)
         messages = request.messages or (Message(role="user", content=request.prompt or ""),)
         return _Prepared(messages=messages, task=request.task, output=request.output, prompt=None)
 

@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Protocol
 
 from millrace.providers.rate_headers import Allowances
+from millrace.schemas.embedding import Vectors
 from millrace.schemas.message import Message, ToolCall, ToolDefinition
 from millrace.schemas.provider_health import KeyAside
 from millrace.schemas.request import OutputSpec, Parameters
@@ -39,7 +40,7 @@ class ModelRequest:
     tools: tuple[ToolDefinition, ...] = ()
     output: OutputSpec = field(default_factory=OutputSpec)
     stream: bool = True
-    quota: Quota | None = None
+    quota: Quota | None = field(default=None, compare=False, repr=False)
     """Told where the call goes and what the reply says of rate limits; no part of the request."""
 
 
@@ -83,6 +84,8 @@ class Completion:
 
     text: str
     reasoning: str = ""
+    refusal: str = ""
+    """The words in which the model declined, where the wire keeps them apart from answers."""
     tool_calls: tuple[ToolCall, ...] = ()
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
@@ -95,6 +98,8 @@ class Completion:
     """How long a local server took to load the model."""
     key_alias: str | None = None
     """The environment variable whose key paid for the call; None where there was none."""
+    embeddings: Vectors = ()
+    """The vectors, where texts were to be embedded; all else but the text stands as it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +111,7 @@ class EmbeddingRequest:
     """At least one, none of them empty; each wire bounds how many there may be."""
     dimensions: int | None = None
     """The length of the vectors; the model's own when None."""
-    quota: Quota | None = None
+    quota: Quota | None = field(default=None, compare=False, repr=False)
     """As `ModelRequest.quota`."""
 
 
@@ -114,7 +119,7 @@ class EmbeddingRequest:
 class EmbeddingReply:
     """The vectors of all inputs, in the inputs' order, all of the same length."""
 
-    vectors: tuple[tuple[float, ...], ...]
+    vectors: Vectors
     usage: Usage
     """Marked as estimated where the provider did not count."""
     reported_cost_usd: Decimal | None = None

@@ -15,7 +15,7 @@ from millrace.providers.circuit import Permit
 from millrace.providers.protocol import (
     Completion,
     ModelRequest,
-    Provider,
+    ModelServer,
     ReasoningDelta,
     TextDelta,
     ToolArgumentsDelta,
@@ -35,6 +35,7 @@ from millrace.streams.call_records import CallRecords
 from millrace.streams.cancellations import Cancellations
 from millrace.streams.chunk_stream import ChunkStream
 from millrace.streams.dead_letters import Clock
+from millrace.streams.embedding_exchange import embed
 from millrace.streams.quotas import Quotas
 from millrace.streams.reckoning import Reckoning, Reply, milliseconds
 from millrace.streams.retrying import Retrying, circuit_open
@@ -80,7 +81,7 @@ class Exchange:
     its next attempt, here after a short wait or by way of the retries topic after a long one.
     """
 
-    provider: Provider
+    provider: ModelServer
     reckoning: Reckoning
     records: CallRecords
     retrying: Retrying
@@ -132,21 +133,17 @@ class Exchange:
         self, current: _Try, answered: Callable[[], object]
     ) -> _Try | Literal["over", "put_off"]:
         """Make one attempt; returns the one to be made after it, if that is to be made here."""
-        call = current.call
-        job = call.job
-        now = self.clock()
-        cancelled = self.cancellations.covers(job.request_id, call.member)
-        if not cancelled and now < job.deadline:
+        call, now = current.call, self.clock()
+        cancelled = self.cancellations.covers(call.job.request_id, call.member)
+        if not cancelled and now < call.job.deadline:
             permit = self.retrying.circuit(call).begin()
             if permit is not None:
                 return await self._invoke(current, now, answered, permit) or "over"
             self.quotas.release(current.quota)
             return await self._turn_away(call, now)
         self.quotas.release(current.quota)
-        if cancelled:
-            await self._end_unstarted(call, "cancelled", _cancelled(), now)
-        else:
-            await self._end_unstarted(call, "expired", _expired(), now)
+        status: AttemptStatus = "cancelled" if cancelled else "expired"
+        await self._end_unstarted(call, status, _cancelled() if cancelled else _expired(), now)
         return "over"
 
     async def _turn_away(self, call: Call, now: datetime) -> Literal["over", "put_off"]:
@@ -312,6 +309,9 @@ class Exchange:
     async def _read(self, begun: _Begun) -> None:
         call, reply, chunks = begun.call, begun.reply, begun.chunks
         job = call.job
+        if job.inputs:
+            reply.completion = await embed(self.provider, call, quota=begun.quota)
+            return
         request = ModelRequest(
             model=call.target.model,
             messages=job.messages,
@@ -373,6 +373,8 @@ class Exchange:
             text=text,
             reasoning=completion.reasoning if completion else "".join(reply.reasoning),
             tool_calls=completion.tool_calls if completion else (),
+            embeddings=completion.embeddings if completion else (),
+            refusal=completion.refusal if completion else "",
             finish_reason=result.finish_reason,
             usage=result.usage,
             cost_usd=result.cost_usd,

@@ -124,7 +124,8 @@ class Lanes(Generic[T]):
     - Between teams of a lane: deficit round robin.
     - Within a team of a lane: first in, first out, though an item whose model must wait does not
       hold up another model's. Items with the same sequence key (calls of a conversation) are
-      taken in the order they came in, whatever lane, team and model they name.
+      taken in the order they came in, whatever lane, team and model they name: a later one
+      stands in the line of the earlier one, and there the team's next ones wait behind it.
 
     Putting in takes constant time, and so does taking out, on average, unless models must wait.
     """

@@ -13,7 +13,12 @@ _EXPECTED_OUTPUT_TOKENS = 512
 
 
 def expected_tokens(call: Call, input_tokens: int) -> int:
-    """What a call is thought to take: its prompt, and the longest answer that it allows."""
+    """What a call is thought to take: its prompt, and the longest answer that it allows.
+
+    Vectors are no tokens, and cost none.
+    """
+    if call.job.inputs:
+        return max(1, input_tokens)
     return input_tokens + (call.job.parameters.max_output_tokens or _EXPECTED_OUTPUT_TOKENS)
 
 

@@ -289,19 +289,18 @@ class AnyTraffic(RuleBasedStateMachine):
         for _ in range(times):
             number = self.line.take(may_go)
             if number is None:
-                # Only what must wait, or stands behind something of its conversation that must.
-                for other in self.waiting:
-                    model, key = self.names[other]
+                # Only what must wait, or stands in a line behind something that must.
+                for other, place in self.waiting.items():
                     ahead = {
                         self.names[each][0]
-                        for each in self.waiting
-                        if each <= other and (each == other or self.names[each][1] == key)
+                        for each, earlier in self.waiting.items()
+                        if earlier.line is place.line and each <= other
                     }
-                    assert model in held or (key is not None and ahead & held)
+                    assert ahead & held
                 return
             assert self.names[number][0] not in held
             taken = self.waiting.pop(number)
-            model, key = self.names[number]
+            key = self.names[number][1]
             for other, place in self.waiting.items():
                 if key is not None and self.names[other][1] == key:
                     assert other > number
