@@ -15,10 +15,10 @@ import faust
 from faust.transport.drivers.aiokafka import Transport
 from mode.services import WaitResults
 
-from millrace.streams.patient_consumer import PatientConsumer
+from millrace.streams.threadless_consumer import ThreadlessConsumer
 
 
-class EagerConsumer(PatientConsumer):
+class EagerConsumer(ThreadlessConsumer):
     """A consumer whose `wait_first` begins with what usually ends at once."""
 
     async def wait_first(
