@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError
 from faust.types import EventT
 
 from millrace.schemas.errors import PipelineError
+from millrace.streams.deliveries import Delivery, ended
 from millrace.streams.publisher import translate
 from millrace.streams.state_table import StateTable
 
@@ -32,9 +33,9 @@ class Processed:
     """What came of an event."""
 
     event: "EventT[Any]"
-    outputs: Sequence["asyncio.Future[Any]"]
+    outputs: Sequence[Delivery]
     states: Sequence[StateWrite] = ()
-    writes: list["asyncio.Future[Any]"] = field(default_factory=list)
+    writes: list[Delivery] = field(default_factory=list)
 
 
 class OrderedAcks:
@@ -98,26 +99,11 @@ class OrderedAcks:
         return self._owned is None or (topic, partition) in self._owned
 
 
-async def _all(deliveries: Sequence["asyncio.Future[Any]"]) -> None:
+async def _all(deliveries: Sequence[Delivery]) -> None:
     for delivery in deliveries:
         if not delivery.done():
-            await _settled(delivery)
-        try:
-            delivery.result()
-        except KafkaError as error:
-            raise translate(error, "deliver a record") from error
-
-
-async def _settled(delivery: "asyncio.Future[Any]") -> None:
-    """Wait for its end, whatever that is; cancelling the wait leaves the delivery alone.
-
-    As `asyncio.wait` for one future, at a fraction of what that costs.
-    """
-    ended = asyncio.get_running_loop().create_future()
-
-    def note(_: "asyncio.Future[Any]") -> None:
-        if not ended.done():
-            ended.set_result(None)
-
-    delivery.add_done_callback(note)
-    await ended
+            await ended(delivery)
+        if (error := delivery.exception()) is not None:
+            if isinstance(error, KafkaError):
+                raise translate(error, "deliver a record") from error
+            raise error

@@ -18,6 +18,7 @@ from faust.types import EventT
 from millrace.schemas.errors import PipelineError
 from millrace.schemas.record import Headers
 from millrace.streams.dead_letters import RawRecord, SetAside
+from millrace.streams.deliveries import Delivery
 from millrace.streams.eager_consumer import consume_eagerly
 from millrace.streams.kafka_settings import KafkaSettings
 from millrace.streams.ordered_acks import OrderedAcks, Processed, StateWrite
@@ -34,7 +35,7 @@ class Outputs:
     """What one event gives rise to; filled by a processor, kept until acknowledged."""
 
     def __init__(self) -> None:
-        self.deliveries: list[asyncio.Future[Any]] = []
+        self.deliveries: list[Delivery] = []
         self.states: list[StateWrite] = []
         self.duplicates = 0
         self.trace: Headers = ()

@@ -127,5 +127,5 @@ def test_an_error_names_the_field_and_never_its_value() -> None:
 
 def test_headers_say_schema_and_version() -> None:
     """For readers that know several."""
-    assert Response.kafka_headers() == [("schema", b"response"), (VERSION_HEADER, b"1")]
+    assert Response.kafka_headers() == (("schema", b"response"), (VERSION_HEADER, b"1"))
     assert len({record.schema_name for record in RECORDS.values()}) == len(RECORDS)
