@@ -263,9 +263,14 @@ class HttpProvider:
 
 def _pieces(response: httpx.Response) -> AsyncIterator[bytes]:
     """The body as it arrives; through httpx's decoders only where it was compressed after all."""
-    if "content-encoding" in response.headers:
+    stream = response.stream
+    # Asked of the body where it knows: httpx's headers decode themselves first.
+    compressed = (
+        stream.compressed if isinstance(stream, Body) else "content-encoding" in response.headers
+    )
+    if compressed:
         return response.aiter_bytes()
-    return aiter(cast("httpx.AsyncByteStream", response.stream))
+    return aiter(cast("httpx.AsyncByteStream", stream))
 
 
 def _joined(events: Iterator[ProviderEvent]) -> Iterator[ProviderEvent]:

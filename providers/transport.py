@@ -139,6 +139,11 @@ class Body(httpx.AsyncByteStream):
         return self
 
     @property
+    def compressed(self) -> bool:
+        """Whether it is as the server compressed it, though it was asked not to."""
+        return "content-encoding" in self._response.headers
+
+    @property
     def read_to_its_end(self) -> bool:
         """Whether all of it has been given out, so that the connection can be used again."""
         return self._content.at_eof()
