@@ -36,6 +36,14 @@ class Frozen(BaseModel):
         frozen=True, extra="forbid", serialize_by_alias=True, validate_by_name=True
     )
 
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """The value itself: it never changes.
+
+        pydantic copies a default deeply wherever it is taken, if it cannot be hashed, as a value
+        with a dict in it: 100 µs for a request that says nothing of its route.
+        """
+        return self
+
 
 class Record(Frozen):
     """A value of a topic, with the name and version its headers carry."""
