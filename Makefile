@@ -1,6 +1,6 @@
 # Everything that is done with this repository. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check kafka kafka-stop up down lock bench
+.PHONY: help setup demo test check lint kafka kafka-stop up down lock bench
 
 BIN := .venv/bin
 KAFKA := scripts/kafka.py
@@ -16,12 +16,14 @@ demo: .venv/.runtime  ## See LLM work flow through Kafka, with nothing else inst
 test: .venv/.dev  ## Run every test, on the embedded broker and a real Kafka
 	@scripts/test
 
-check: .venv/.dev  ## Lint, format, types, import rules, unit tests: what pre-commit runs
+check: lint  ## Lint, format, types, import rules, unit tests: what pre-commit runs
+	$(BIN)/python -m pytest -q tests/unit
+
+lint: .venv/.dev  ## The same without the tests
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q tests/unit
 
 kafka: .venv/.dev  ## Start an Apache Kafka on this machine, without Docker
 	@$(BIN)/python $(KAFKA) start

@@ -27,6 +27,7 @@ from millrace.providers.protocol import (
 )
 from millrace.providers.rate_headers import read_allowances
 from millrace.providers.stall import StallWatch
+from millrace.providers.transport import Body
 from millrace.providers.wires.wire import EncodedRequest, ReplyLimits, Wire
 from millrace.schemas.errors import ProviderError, ProviderUnavailableError, RequestRefusedError
 from millrace.schemas.provider_health import KeyAside
@@ -249,7 +250,10 @@ class HttpProvider:
         headers = self._headers.get(alias)
         if headers is None:
             headers = self._headers[alias] = self._headers_with(key)
-        return httpx.Request(method, url, headers=headers, content=request.body)
+        # Given as a stream, the body is not looked at, nor are headers added that aiohttp writes.
+        built = httpx.Request(method, url, headers=headers, stream=httpx.ByteStream(request.body))
+        built.read()
+        return built
 
     def _headers_with(self, key: ApiKey | None) -> httpx.Headers:
         headers = httpx.Headers(
@@ -286,9 +290,14 @@ class HttpProvider:
 
 def _pieces(response: httpx.Response) -> AsyncIterator[bytes]:
     """The body as it arrives; through httpx's decoders only where it was compressed after all."""
-    if "content-encoding" in response.headers:
+    stream = response.stream
+    # Asked of the body where it knows: httpx's headers decode themselves first.
+    compressed = (
+        stream.compressed if isinstance(stream, Body) else "content-encoding" in response.headers
+    )
+    if compressed:
         return response.aiter_bytes()
-    return aiter(cast("httpx.AsyncByteStream", response.stream))
+    return aiter(cast("httpx.AsyncByteStream", stream))
 
 
 def _joined(events: Iterator[ProviderEvent]) -> Iterator[ProviderEvent]:
@@ -324,6 +333,8 @@ async def _read_error_body(response: httpx.Response) -> bytes:
 
 
 async def _drain(pieces: AsyncIterator[bytes]) -> None:
+    if isinstance(pieces, Body) and pieces.read_to_its_end:
+        return
     # Whatever goes wrong here costs a connection, not an answer.
     try:
         async with asyncio.timeout(_DRAIN_SECONDS):

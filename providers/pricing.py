@@ -25,6 +25,7 @@ _LOOKUPS = 4096
 
 _Rate = Decimal | TieredPrices
 _NO_ENTRY = ModelEntry()
+_TABLE_RATES: dict[int, "tuple[ModelPrice, Rates | None]"] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +140,7 @@ class Pricing:
         found = _look_up(entry.prices, url, offered.price_as or model)
         if found is None:
             return None, "unknown"
-        rates = _from_table(found.get_prices(self._now()))
+        rates = _rates_of(found.get_prices(self._now()))
         return rates, "unknown" if rates is None else "price_table"
 
 
@@ -164,6 +165,15 @@ def _overridden(price: PriceOverride) -> Rates:
         cache_write_1h=cache_write,
         reasoning=price.output,
     )
+
+
+def _rates_of(price: ModelPrice) -> Rates | None:
+    # The table's own objects, of which there is one for each model and period. They cannot be
+    # hashed; kept beside its rates, a price's identity stays its own.
+    known = _TABLE_RATES.get(id(price))
+    if known is None or known[0] is not price:
+        known = _TABLE_RATES[id(price)] = (price, _from_table(price))
+    return known[1]
 
 
 def _from_table(price: ModelPrice) -> Rates | None:

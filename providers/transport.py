@@ -28,6 +28,8 @@ _READ_BUFFER_BYTES = 2**16
 
 _SKIPPED = frozenset({b"host", b"content-length"})  # aiohttp writes its own
 
+_MAX_HEADER_SETS = 256
+
 
 def build_client(
     timeouts: Timeouts,
@@ -51,6 +53,9 @@ def build_client(
     )
 
 
+_RawHeaders = tuple[tuple[bytes, bytes], ...]
+
+
 class AiohttpTransport(httpx.AsyncBaseTransport):
     """Sends httpx's requests through an aiohttp session, which opens with the first one.
 
@@ -64,6 +69,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         self._ssl_context = ssl_context
         self._proxy = proxy
         self._session: aiohttp.ClientSession | None = None
+        self._header_sets: dict[_RawHeaders, list[tuple[str, str]]] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send the request and return once the reply's headers are there."""
@@ -71,7 +77,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         if response is None:
             raise httpx.RemoteProtocolError("the server does not answer in HTTP")
         return httpx.Response(
-            response.status, headers=response.raw_headers, stream=_Body(response), request=request
+            response.status, headers=response.raw_headers, stream=Body(response), request=request
         )
 
     async def _exchange(self, request: httpx.Request) -> aiohttp.ClientResponse | None:
@@ -80,17 +86,27 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             return await session.request(
                 request.method,
                 str(request.url),
-                headers=[
-                    (name.decode("latin-1"), value.decode("latin-1"))
-                    for name, value in request.headers.raw
-                    if name.lower() not in _SKIPPED
-                ],
-                data=request.content or None,
+                headers=self._headers(tuple(request.headers.raw)),
+                # A payload that is one already need not be looked up among aiohttp's kinds.
+                data=aiohttp.BytesPayload(request.content) if request.content else None,
                 allow_redirects=False,
             )
         except aiohttp.ClientResponseError:
             # Not passed on, not even as a cause: it shows the request's headers, and so the key.
             return None
+
+    def _headers(self, raw: _RawHeaders) -> list[tuple[str, str]]:
+        """As text, remembered: an entry's calls all carry the same few sets."""
+        headers = self._header_sets.get(raw)
+        if headers is None:
+            if len(self._header_sets) >= _MAX_HEADER_SETS:
+                self._header_sets.clear()
+            headers = self._header_sets[raw] = [
+                (name.decode("latin-1"), value.decode("latin-1"))
+                for name, value in raw
+                if name.lower() not in _SKIPPED
+            ]
+        return headers
 
     async def aclose(self) -> None:
         """Close every connection, also those in use."""
@@ -112,7 +128,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         return self._session
 
 
-class _Body(httpx.AsyncByteStream):
+class Body(httpx.AsyncByteStream):
     """A reply's body as it arrives. Its own iterator: a generator would cost every piece."""
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
@@ -121,6 +137,16 @@ class _Body(httpx.AsyncByteStream):
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
+
+    @property
+    def compressed(self) -> bool:
+        """Whether it is as the server compressed it, though it was asked not to."""
+        return "content-encoding" in self._response.headers
+
+    @property
+    def read_to_its_end(self) -> bool:
+        """Whether all of it has been given out, so that the connection can be used again."""
+        return self._content.at_eof()
 
     async def __anext__(self) -> bytes:
         try:

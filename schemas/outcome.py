@@ -129,6 +129,10 @@ _ADAPTER: TypeAdapter[OutcomeRecord] = TypeAdapter(
     Annotated[OutcomeRecord, Field(discriminator="kind")]
 )
 
+_OWN_ATTEMPT = b'{"kind":"attempt",'
+"""How most of them begin. Told which record it is, pydantic validates while it parses; else it
+parses the whole value first, to look for the kind: a third of the time."""
+
 
 def decode_outcome(value: bytes) -> OutcomeRecord:
     """Read any record of `llm.outcomes`.
@@ -137,6 +141,8 @@ def decode_outcome(value: bytes) -> OutcomeRecord:
         InvalidEventError: The value is none of them.
     """
     try:
+        if value.startswith(_OWN_ATTEMPT):
+            return AttemptOutcome.model_validate_json(value)
         return _ADAPTER.validate_json(value)
     except ValidationError as error:
         raise InvalidEventError(

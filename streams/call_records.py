@@ -1,10 +1,8 @@
 """Writing what a call gives rise to: chunks, ledger events, settlements, its outcome."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
 
 from millrace.schemas.call import Call
 from millrace.schemas.errors import BrokerError, ErrorInfo
@@ -15,6 +13,7 @@ from millrace.schemas.vocabulary import AttemptStatus, ChunkEnd
 from millrace.streams.books import Spent, ledger_key, spent
 from millrace.streams.budget_gate import settlements
 from millrace.streams.chunk_stream import ChunkStream
+from millrace.streams.deliveries import Delivery, all_delivered
 from millrace.streams.publisher import Publisher
 
 _CHUNK_END: dict[AttemptStatus, ChunkEnd] = {
@@ -96,7 +95,7 @@ class CallRecords:
             usage=result.usage,
             final=False,
         )
-        await asyncio.gather(*chunks.deliveries, ledger, *settled)
+        await all_delivered((*chunks.deliveries, ledger, *settled))
         self.on_spent(event)
 
     async def _publish_outcome(
@@ -105,13 +104,13 @@ class CallRecords:
         chunks: ChunkStream,
         event: UsageEvent | None = None,
         *,
-        settled: "Sequence[asyncio.Future[Any]]" = (),
+        settled: Sequence[Delivery] = (),
     ) -> None:
         deliveries = [*chunks.deliveries, *settled]
         if event is not None:
             deliveries.append(await self._send_ledger(outcome.call, event, self.patient))
         deliveries.append(await self._send_outcome(outcome))
-        await asyncio.gather(*deliveries)
+        await all_delivered(deliveries)
         if event is not None:
             self.on_spent(event)
 
@@ -123,7 +122,7 @@ class CallRecords:
         cost_usd: Decimal | None,
         usage: Usage,
         final: bool = True,
-    ) -> "list[asyncio.Future[Any]]":
+    ) -> list[Delivery]:
         """Tell the budgets that granted the call what it cost."""
         if not call.budgets:
             return []
@@ -141,14 +140,12 @@ class CallRecords:
             for each in told
         ]
 
-    async def _send_ledger(
-        self, call: Call, event: UsageEvent, publisher: Publisher
-    ) -> "asyncio.Future[Any]":
+    async def _send_ledger(self, call: Call, event: UsageEvent, publisher: Publisher) -> Delivery:
         return await publisher.publish(
             self.topics.usage, event, key=ledger_key(call), headers=call.job.trace_headers()
         )
 
-    async def _send_outcome(self, outcome: AttemptOutcome) -> "asyncio.Future[Any]":
+    async def _send_outcome(self, outcome: AttemptOutcome) -> Delivery:
         topic, key = self.topics.outcomes, outcome.request_id
         headers = outcome.call.job.trace_headers()
         try:

@@ -1,11 +1,11 @@
 """Tokens on their way to `llm.chunks`: the first at once, the rest gathered in a small window."""
 
 import asyncio
-from typing import Any
 
 from millrace.schemas.call import Call
 from millrace.schemas.chunk import Chunk, ToolCallDelta
 from millrace.schemas.vocabulary import ChunkEnd
+from millrace.streams.deliveries import Delivery
 from millrace.streams.publisher import Publisher
 
 
@@ -32,7 +32,7 @@ class ChunkStream:
         self._timer: asyncio.TimerHandle | None = None
         self._timed_flush: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
-        self.deliveries: list[asyncio.Future[Any]] = []
+        self.deliveries: list[Delivery] = []
 
     @property
     def written(self) -> int:

@@ -1,17 +1,17 @@
 """Setting a record aside whole, with where it came from and what was wrong with it."""
 
-import asyncio
 import base64
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 import orjson
 
 from millrace.schemas.dead_letter import Blob, DeadLetter, SourceHeader
 from millrace.schemas.errors import BrokerError, ErrorCode, ErrorInfo, PipelineError
 from millrace.schemas.record import Headers
+from millrace.streams.deliveries import Delivery
 from millrace.streams.publisher import Publisher
 
 Clock = Callable[[], datetime]
@@ -43,7 +43,7 @@ class SetAside(Protocol):
 
     async def __call__(
         self, source: RawRecord, error: PipelineError, *, request_id: str | None = None
-    ) -> "asyncio.Future[Any]":
+    ) -> Delivery:
         """Keep the record; the future ends with the dead letter's delivery."""
         ...
 
@@ -59,7 +59,7 @@ class DeadLetters:
 
     async def __call__(
         self, source: RawRecord, error: PipelineError, *, request_id: str | None = None
-    ) -> "asyncio.Future[Any]":
+    ) -> Delivery:
         """Write the record, byte for byte, under its own key.
 
         One that is too large even for that (compressed, it may be many times what its topic

@@ -11,14 +11,12 @@ import types
 from collections.abc import Callable, Coroutine, Generator, Iterable
 from typing import Any
 
-import faust
-from faust.transport.drivers.aiokafka import Transport
 from mode.services import WaitResults
 
-from millrace.streams.patient_consumer import PatientConsumer
+from millrace.streams.threadless_consumer import ThreadlessConsumer
 
 
-class EagerConsumer(PatientConsumer):
+class EagerConsumer(ThreadlessConsumer):
     """A consumer whose `wait_first` begins with what usually ends at once."""
 
     async def wait_first(
@@ -69,14 +67,3 @@ def _go_on(
             waits_for = step(argument)
         except StopIteration as ended:
             return ended.value
-
-
-class EagerTransport(Transport):  # type: ignore[misc]
-    """The transport that makes such consumers."""
-
-    Consumer = EagerConsumer
-
-
-def consume_eagerly(app: faust.App) -> None:
-    """Let this app, which has not started, read so."""
-    app.transport = EagerTransport(app.conf.broker_consumer, app)

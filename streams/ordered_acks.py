@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError
 from faust.types import EventT
 
 from millrace.schemas.errors import PipelineError
+from millrace.streams.deliveries import Delivery, ended
 from millrace.streams.publisher import translate
 from millrace.streams.state_table import StateTable
 
@@ -32,22 +33,27 @@ class Processed:
     """What came of an event."""
 
     event: "EventT[Any]"
-    outputs: Sequence["asyncio.Future[Any]"]
+    outputs: Sequence[Delivery]
     states: Sequence[StateWrite] = ()
-    writes: list["asyncio.Future[Any]"] = field(default_factory=list)
+    records: int = 1
+    """How many the event stands for."""
+    writes: list[Delivery] = field(default_factory=list)
 
 
 class OrderedAcks:
     """Two queues: outputs acknowledged, then states written and acknowledged, then the event.
 
-    Bounded: `add` waits while `limit` events are under way, which in turn holds the stream back.
+    Bounded: `add` waits while `limit` records are under way, which in turn holds the stream back.
     The first failed delivery ends it; from then on no event is acknowledged, so that everything
     from that one on is read again after a restart.
     """
 
     def __init__(self, *, limit: int, on_failure: Callable[[PipelineError], None]) -> None:
-        self._sent: asyncio.Queue[Processed] = asyncio.Queue(maxsize=limit)
-        self._remembered: asyncio.Queue[Processed] = asyncio.Queue(maxsize=limit)
+        self._sent: asyncio.Queue[Processed] = asyncio.Queue()
+        self._remembered: asyncio.Queue[Processed] = asyncio.Queue()
+        self._limit = limit
+        self._under_way = 0
+        self._room = asyncio.Event()
         self._on_failure = on_failure
         self._owned: set[tuple[str, int]] | None = None
 
@@ -57,7 +63,11 @@ class OrderedAcks:
 
     async def add(self, processed: Processed) -> None:
         """Take an event that has been processed; its outputs are on their way."""
-        await self._sent.put(processed)
+        while self._under_way >= self._limit:
+            self._room.clear()
+            await self._room.wait()
+        self._under_way += processed.records
+        self._sent.put_nowait(processed)
 
     async def run(self) -> None:
         """Work until cancelled, or until a delivery fails.
@@ -86,38 +96,25 @@ class OrderedAcks:
                         state.key, state.stored, partition=message.partition
                     )
                     processed.writes.append(write)
-            await self._remembered.put(processed)
+            self._remembered.put_nowait(processed)
 
     async def _acknowledge(self) -> None:
         while True:
             processed = await self._remembered.get()
             await _all(processed.writes)
             processed.event.ack()
+            self._under_way -= processed.records
+            self._room.set()
 
     def _holds(self, topic: str, partition: int) -> bool:
         return self._owned is None or (topic, partition) in self._owned
 
 
-async def _all(deliveries: Sequence["asyncio.Future[Any]"]) -> None:
+async def _all(deliveries: Sequence[Delivery]) -> None:
     for delivery in deliveries:
         if not delivery.done():
-            await _settled(delivery)
-        try:
-            delivery.result()
-        except KafkaError as error:
-            raise translate(error, "deliver a record") from error
-
-
-async def _settled(delivery: "asyncio.Future[Any]") -> None:
-    """Wait for its end, whatever that is; cancelling the wait leaves the delivery alone.
-
-    As `asyncio.wait` for one future, at a fraction of what that costs.
-    """
-    ended = asyncio.get_running_loop().create_future()
-
-    def note(_: "asyncio.Future[Any]") -> None:
-        if not ended.done():
-            ended.set_result(None)
-
-    delivery.add_done_callback(note)
-    await ended
+            await ended(delivery)
+        if (error := delivery.exception()) is not None:
+            if isinstance(error, KafkaError):
+                raise translate(error, "deliver a record") from error
+            raise error

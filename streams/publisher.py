@@ -1,8 +1,8 @@
 """Writing to Kafka so that nobody need wonder whether a record arrived."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterable
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -12,15 +12,13 @@ from aiokafka.errors import (
     MessageSizeTooLargeError,
     RecordTooLargeError,
 )
-from aiokafka.partitioner import DefaultPartitioner
 
 from millrace.schemas.errors import BrokerError, PipelineError
 from millrace.schemas.record import Record
+from millrace.streams.batches import Batches
+from millrace.streams.deliveries import BatchDelivery, Delivery
 from millrace.streams.kafka_errors import kafka_errors
 from millrace.streams.kafka_settings import KafkaSettings
-
-Delivery = Awaitable[Any]
-"""Ends when the broker has acknowledged the record; raises `BrokerError` when it never will."""
 
 PRODUCE_TIMEOUT_MS = 120_000
 """How long a partition may be without a leader before a batch fails. A broker that does not
@@ -28,14 +26,12 @@ answer is asked again for ever: an idempotent producer does not give a batch up.
 
 BATCH_BYTES = 256 * 1024
 
-_KEYS_HASHED = 16_384
-
 
 class Publisher:
     """An idempotent producer: acknowledged by all replicas, in order, without duplicates.
 
-    `publish` returns once the record is in the producer's bounded buffer, with a future for its
-    delivery: await that before committing whatever the record was made from. A delivery that
+    `publish` returns once the record is in the producer's bounded buffer, with its delivery: await
+    that before committing whatever the record was made from. A delivery that
     fails for any reason but the record's own size calls `on_failure` once: the producer cannot
     go on then, and neither should the process.
     """
@@ -51,13 +47,17 @@ class Publisher:
             **{
                 **settings.producer_kwargs(),
                 "max_batch_size": BATCH_BYTES,
-                "partitioner": _Partitioner(),
                 "request_timeout_ms": PRODUCE_TIMEOUT_MS,
                 **({} if linger_ms is None else {"linger_ms": linger_ms}),
             }
         )
         self._on_failure = on_failure
         self._max_record_bytes = settings.max_record_bytes
+        self._batches = Batches(
+            self._producer,
+            max_record_bytes=settings.max_record_bytes,
+            on_failed=self._failed,
+        )
 
     async def __aenter__(self) -> Self:
         try:
@@ -84,8 +84,8 @@ class Publisher:
         headers: Iterable[tuple[str, bytes]] = (),
         partition: int | None = None,
         essential: bool = True,
-    ) -> "asyncio.Future[Any]":
-        """Hand a record to the producer; the future ends with its delivery.
+    ) -> Delivery:
+        """Hand a record to the producer; what is returned ends with its delivery.
 
         One that is not `essential` fails alone: `on_failure` does not hear of it.
 
@@ -110,11 +110,17 @@ class Publisher:
         headers: Iterable[tuple[str, bytes]] = (),
         partition: int | None = None,
         essential: bool = True,
-    ) -> "asyncio.Future[Any]":
-        """Hand raw bytes to the producer; the future ends with their delivery."""
+    ) -> Delivery:
+        """Hand raw bytes to the producer; what is returned ends with their delivery."""
+        listed = list(headers)
+        added = self._batches.append(
+            topic, value, key=key, headers=listed, partition=partition, essential=essential
+        )
+        if added is not None:
+            return added
         try:
-            delivery: asyncio.Future[Any] = await self._producer.send(
-                topic, value=value, key=key, headers=list(headers), partition=partition
+            delivery = await self._producer.send(
+                topic, value=value, key=key, headers=listed, partition=partition
             )
         except (MessageSizeTooLargeError, RecordTooLargeError) as error:
             size = len(value or b"")
@@ -129,8 +135,8 @@ class Publisher:
             if essential:
                 self._report(failure)
             raise failure from error
-        delivery.add_done_callback(self._delivered if essential else _observe)
-        return delivery
+        delivery.add_done_callback(partial(self._ended, essential=essential))
+        return BatchDelivery(delivery, 0)
 
     async def partitions(self, topic: str) -> int:
         """How many partitions a topic has."""
@@ -143,39 +149,19 @@ class Publisher:
         """Wait until everything handed over has been delivered or has failed."""
         await self._producer.flush()
 
-    def _delivered(self, delivery: "asyncio.Future[Any]") -> None:
-        if delivery.cancelled():
-            return
-        error = delivery.exception()
-        if error is not None and not isinstance(error, MessageSizeTooLargeError):
+    def _ended(self, sent: "asyncio.Future[Any]", *, essential: bool) -> None:
+        # Asked for in any case: whoever made the record may have given up waiting.
+        error = None if sent.cancelled() else sent.exception()
+        if error is not None and essential:
+            self._failed(error)
+
+    def _failed(self, error: BaseException) -> None:
+        if not isinstance(error, MessageSizeTooLargeError):
             self._report(translate(error, "deliver a record"))
 
     def _report(self, failure: PipelineError) -> None:
         if self._on_failure is not None:
             self._on_failure(failure)
-
-
-def _observe(delivery: "asyncio.Future[Any]") -> None:
-    """Whoever made the record hears of its failure, or has given up waiting."""
-    if not delivery.cancelled():
-        delivery.exception()
-
-
-class _Partitioner(DefaultPartitioner):  # type: ignore[misc]
-    """Kafka's own choice of a partition, remembered for the keys of late.
-
-    A request's key comes back with each of its records, and the hash is computed in Python.
-    """
-
-    def __init__(self) -> None:
-        self._choose = lru_cache(maxsize=_KEYS_HASHED)(super().__call__)
-
-    def __call__(
-        self, key: bytes | None, all_partitions: Sequence[int], available: Sequence[int]
-    ) -> int:
-        if key is None:
-            return int(super().__call__(key, all_partitions, available))
-        return int(self._choose(key, tuple(all_partitions), ()))
 
 
 def translate(error: BaseException, doing: str) -> BrokerError:

@@ -21,6 +21,7 @@ from millrace.schemas.record import TRACE_HEADER
 from millrace.schemas.retry import Retry
 from millrace.streams.cancellations import Cancellations
 from millrace.streams.dead_letters import Clock, RawRecord, SetAside
+from millrace.streams.deliveries import Delivery, ended
 from millrace.streams.kafka_settings import KafkaSettings
 from millrace.streams.offsets import OffsetTracker, Partition
 from millrace.streams.progress import commit_progress
@@ -73,7 +74,7 @@ class Retries:
         self._tracker = OffsetTracker()
         self._owned: set[Partition] = set()
         self._assignments = 0
-        self._deliveries: dict[asyncio.Future[Any], tuple[Partition, int, str | None]] = {}
+        self._deliveries: dict[Delivery, tuple[Partition, int, str | None]] = {}
         self._sent: OrderedDict[str, None] = OrderedDict()
         self._paused = False
         self._failure: BaseException | None = None
@@ -216,7 +217,7 @@ class Retries:
 
     def _expect(
         self,
-        delivery: "asyncio.Future[Any]",
+        delivery: Delivery,
         partition: Partition,
         offset: int,
         identity: str | None = None,
@@ -225,7 +226,7 @@ class Retries:
         self._deliveries[delivery] = (partition, offset, identity)
         delivery.add_done_callback(self._delivered)
 
-    def _delivered(self, delivery: "asyncio.Future[Any]") -> None:
+    def _delivered(self, delivery: Delivery) -> None:
         partition, offset, identity = self._deliveries.pop(delivery)
         if delivery.cancelled():
             return
@@ -243,8 +244,8 @@ class Retries:
             raise translate(self._failure, "send calls on")
 
     async def _settle_deliveries(self) -> None:
-        if self._deliveries:
-            await asyncio.wait(set(self._deliveries))
+        for delivery in list(self._deliveries):
+            await ended(delivery)
 
     async def _commit_regularly(self) -> None:
         while True:

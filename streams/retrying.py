@@ -5,7 +5,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 from millrace.providers.backoff import Backoff, Verdict
 from millrace.providers.circuit import Circuit, Circuits, Permit
@@ -14,6 +13,7 @@ from millrace.schemas.errors import BrokerError, ErrorInfo, ProviderError
 from millrace.schemas.retry import Retry
 from millrace.streams.cancellations import Cancellations
 from millrace.streams.dead_letters import Clock
+from millrace.streams.deliveries import Delivery
 from millrace.streams.publisher import Publisher
 from millrace.streams.trying_again import tries
 
@@ -83,9 +83,7 @@ class Retrying:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(cancelled.wait(), seconds)
 
-    async def put_off(
-        self, call: Call, reason: ErrorInfo, seconds: float
-    ) -> "asyncio.Future[Any] | None":
+    async def put_off(self, call: Call, reason: ErrorInfo, seconds: float) -> Delivery | None:
         """Have a call wait on the retries topic; None when it has outgrown the topic.
 
         Raises:

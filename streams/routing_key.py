@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from aiokafka.partitioner import murmur2
-
 from millrace.schemas.ids import request_id_at
+from millrace.streams.batches import positive_hash
 from millrace.streams.dead_letters import RawRecord
 
 ORIGIN_HEADER = "millrace-origin"
@@ -57,4 +56,4 @@ def partition_of(key: bytes, partitions: int) -> int:
     Clients on librdkafka hash with CRC32 unless told otherwise, and some send no key at all: what
     they write lies elsewhere.
     """
-    return (int(murmur2(key)) & 0x7FFFFFFF) % partitions
+    return positive_hash(key) % partitions

@@ -10,13 +10,13 @@ are set in memory here, and written through our publisher when their time has co
 the table from the topic, whoever wrote it.
 """
 
-import asyncio
 from collections.abc import Iterator
 from typing import Any
 
 import faust
 import orjson
 
+from millrace.streams.deliveries import Delivery
 from millrace.streams.publisher import Publisher
 
 
@@ -60,9 +60,7 @@ class StateTable:
         """Forget a state in memory; `write` with None makes it last."""
         self._table.data.pop(key, None)
 
-    async def write(
-        self, key: bytes, stored: bytes | None, *, partition: int
-    ) -> "asyncio.Future[Any]":
+    async def write(self, key: bytes, stored: bytes | None, *, partition: int) -> Delivery:
         """Write a state to the changelog; the future ends when the broker has it."""
         return await self._publisher.publish_bytes(
             self.changelog, stored, key=key, partition=partition

@@ -1,13 +1,12 @@
 """A Faust app in the only form in which we trust it.
 
-One event at a time, in order, per process; acknowledged in order by `OrderedAcks`; states in
+One record at a time, in order, per process; acknowledged in order by `OrderedAcks`; states in
 memory with a changelog; no topics declared by Faust, no web server, no leader topic.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,28 +16,45 @@ from faust.types import EventT
 
 from millrace.schemas.errors import PipelineError
 from millrace.schemas.record import Headers
+from millrace.streams.batching_consumer import consume_in_runs
 from millrace.streams.dead_letters import RawRecord, SetAside
-from millrace.streams.eager_consumer import consume_eagerly
+from millrace.streams.deliveries import Delivery
 from millrace.streams.kafka_settings import KafkaSettings
 from millrace.streams.ordered_acks import OrderedAcks, Processed, StateWrite
 from millrace.streams.publisher import Publisher
+from millrace.streams.raw_records import raw_record
 from millrace.streams.state_table import StateTable
 
 log = structlog.get_logger(__name__)
 
 UNDER_WAY = 2_000
-"""Events processed but not yet acknowledged, at most."""
+"""Records processed but not yet acknowledged, at most."""
+
+_RUNS_BUFFERED = 200
+"""Fetched and not yet processed, at most; a run is up to `LONGEST_RUN` records."""
+
+_RECORDS_A_TURN = 5
+"""Of a run, before others on the event loop have their turn."""
 
 
 class Outputs:
-    """What one event gives rise to; filled by a processor, kept until acknowledged."""
+    """What one record gives rise to; filled by a processor, kept until acknowledged.
 
-    def __init__(self) -> None:
-        self.deliveries: list[asyncio.Future[Any]] = []
-        self.states: list[StateWrite] = []
+    Its lists may hold what earlier records have given rise to.
+    """
+
+    __slots__ = ("deliveries", "duplicates", "states", "trace")
+
+    def __init__(
+        self,
+        deliveries: list[Delivery] | None = None,
+        states: list[StateWrite] | None = None,
+    ) -> None:
+        self.deliveries = [] if deliveries is None else deliveries
+        self.states = [] if states is None else states
         self.duplicates = 0
         self.trace: Headers = ()
-        """Headers that go on with everything made from the event."""
+        """Headers that go on with everything made from the record."""
 
 
 Process = Callable[[RawRecord, Outputs], Awaitable[None]]
@@ -94,9 +110,10 @@ class StreamApp:
             autodiscover=False,
             loghandlers=[],
             stream_recovery_delay=0.0,
+            stream_buffer_maxsize=_RUNS_BUFFERED,
             table_standby_replicas=0,
         )
-        consume_eagerly(self.app)
+        consume_in_runs(self.app)
         # Faust speaks through logging; what it says at level INFO is for its own developers.
         for name in ("faust", "mode"):
             logging.getLogger(name).setLevel(logging.WARNING)
@@ -126,7 +143,7 @@ class StreamApp:
 
         async def processor(stream: Any) -> None:
             async for event in stream.noack().events():
-                await self._process(event, process)
+                await self._process_run(event, process)
 
         self.app.agent(channel, name=name, concurrency=1)(processor)
 
@@ -187,9 +204,22 @@ class StreamApp:
             each.partition for each in self.app.consumer.assignment() if each.topic == self.topic
         }
 
-    async def _process(self, event: "EventT[bytes]", process: Process) -> None:
-        source = _source(event)
-        outputs = Outputs()
+    async def _process_run(self, event: "EventT[bytes]", process: Process) -> None:
+        deliveries: list[Delivery] = []
+        states: list[StateWrite] = []
+        records = event.message.records
+        for number, record in enumerate(records, 1):
+            source = raw_record(record)
+            outputs = Outputs(deliveries, states)
+            await self._process(source, outputs, process)
+            self._positions[source.partition] = source.offset + 1
+            self.duplicates += outputs.duplicates
+            if not number % _RECORDS_A_TURN:
+                await asyncio.sleep(0)
+        self.processed += len(records)
+        await self._acks.add(Processed(event, deliveries, states, len(records)))
+
+    async def _process(self, source: RawRecord, outputs: Outputs, process: Process) -> None:
         try:
             await process(source, outputs)
         except PipelineError as error:
@@ -204,28 +234,6 @@ class StreamApp:
                 code="internal_error",
             )
             outputs.deliveries.append(await self._set_aside(source, fault))
-        self.processed += 1
-        self._positions[source.partition] = source.offset + 1
-        self.duplicates += outputs.duplicates
-        await self._acks.add(Processed(event, outputs.deliveries, outputs.states))
-
-
-def _source(event: "EventT[bytes]") -> RawRecord:
-    message = event.message
-    headers: Sequence[tuple[str, bytes]] = (
-        tuple(message.headers.items())
-        if hasattr(message.headers, "items")
-        else tuple(message.headers or ())
-    )
-    return RawRecord(
-        topic=message.topic,
-        partition=message.partition,
-        offset=message.offset,
-        timestamp=datetime.fromtimestamp(message.timestamp, UTC),
-        key=message.key,
-        value=message.value,
-        headers=tuple(headers),
-    )
 
 
 def _observe(task: "asyncio.Task[None]") -> None:

@@ -94,13 +94,29 @@ class SseDecoder:
             self._started = True
             lines[0] = lines[0].removeprefix(_BOM)
         complete = []
+        # Nearly every event is one line of data and a blank one.
+        single: bytes | None = None
         for line in lines:
-            if line.startswith(b"data: "):
-                self._append(line[6:])
-            elif line:
+            if not line:
+                if single is not None:
+                    complete.append(single)
+                    single = None
+                elif self._data:
+                    complete.append(self._dispatch())
+            elif (
+                single is None
+                and not self._data
+                and line.startswith(b"data: ")
+                and len(line) <= self._max_bytes
+            ):
+                single = line[6:]
+            else:
+                if single is not None:
+                    self._append(single)
+                    single = None
                 self._take(line)
-            elif self._data:
-                complete.append(self._dispatch())
+        if single is not None:
+            self._append(single)
         return complete
 
     def close(self) -> list[bytes]:

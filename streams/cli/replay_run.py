@@ -1,6 +1,5 @@
 """Carrying a replay out: read, send at a bounded rate, wait, compare."""
 
-import asyncio
 import os
 import sys
 import time
@@ -19,6 +18,7 @@ from millrace.streams.cli.replay_report import ReplayReport
 from millrace.streams.cli.replay_results import await_evaluations, stored_results
 from millrace.streams.cli.request_lines import encode, key_of
 from millrace.streams.cli.topic_reader import TopicReader
+from millrace.streams.deliveries import Delivery
 from millrace.streams.discovery import with_listed_models
 from millrace.streams.kafka_errors import kafka_errors
 from millrace.streams.kafka_settings import KafkaSettings
@@ -153,7 +153,7 @@ async def _read_and_send(
 
 def _sender(publisher: Publisher, topic: str) -> tuple[Send, Callable[[], Awaitable[None]]]:
     """How to send a request, and how to wait until all that were sent have arrived."""
-    deliveries: list[asyncio.Future[object]] = []
+    deliveries: list[Delivery] = []
 
     async def delivered() -> None:
         with kafka_errors(f"deliver a request to {topic!r}"):

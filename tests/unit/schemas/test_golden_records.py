@@ -128,5 +128,12 @@ def test_an_error_names_the_field_and_never_its_value() -> None:
 
 def test_headers_say_schema_and_version() -> None:
     """For readers that know several."""
-    assert Response.kafka_headers() == [("schema", b"response"), (VERSION_HEADER, b"1")]
+    assert Response.kafka_headers() == (("schema", b"response"), (VERSION_HEADER, b"1"))
     assert len({record.schema_name for record in RECORDS.values()}) == len(RECORDS)
+
+
+def test_a_default_that_cannot_be_hashed_is_not_copied() -> None:
+    """It never changes, and a copy of each field would cost every request."""
+    first, second = (Request.model_validate({"prompt": "x"}) for _ in range(2))
+
+    assert first.route is second.route

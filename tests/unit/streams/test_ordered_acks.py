@@ -61,14 +61,20 @@ class Bench:
         self.acks = OrderedAcks(limit=limit, on_failure=self.failures.append)
 
     async def add(
-        self, offset: int, *, outputs: int = 1, state: bytes | None = None, partition: int = 0
+        self,
+        offset: int,
+        *,
+        outputs: int = 1,
+        state: bytes | None = None,
+        partition: int = 0,
+        records: int = 1,
     ) -> "list[asyncio.Future[Any]]":
         """Add an event with so many outputs; returns their deliveries."""
         loop = asyncio.get_running_loop()
         deliveries: list[asyncio.Future[Any]] = [loop.create_future() for _ in range(outputs)]
         states = [] if state is None else [StateWrite(self.table, b"k", state)]  # type: ignore[arg-type]
         event: Any = Event(Message(offset, partition=partition), self.acked)
-        await self.acks.add(Processed(event, deliveries, states))
+        await self.acks.add(Processed(event, deliveries, states, records))
         return deliveries
 
     @asynccontextmanager
@@ -171,12 +177,25 @@ async def test_it_holds_the_stream_back_when_too_much_is_under_way() -> None:
     """`add` waits, so that memory stays bounded."""
     bench = Bench(limit=2)
     async with bench.running():
-        outputs = [(await bench.add(offset))[0] for offset in range(3)]
-        waiting = asyncio.create_task(bench.add(3))
+        outputs = [(await bench.add(offset))[0] for offset in range(2)]
+        waiting = asyncio.create_task(bench.add(2))
         await settle()
         assert not waiting.done()
 
         outputs[0].set_result(None)
+        await until(waiting.done)
+
+
+async def test_a_run_of_records_counts_for_all_of_them() -> None:
+    """However few events they come in."""
+    bench = Bench(limit=10)
+    async with bench.running():
+        (first,) = await bench.add(9, records=10)
+        waiting = asyncio.create_task(bench.add(10))
+        await settle()
+        assert not waiting.done()
+
+        first.set_result(None)
         await until(waiting.done)
 
 

@@ -1,0 +1,90 @@
+"""The publisher's short way into a producer's batches, held against a broker."""
+
+import asyncio
+
+import pytest
+from aiokafka import AIOKafkaConsumer
+from aiokafka.partitioner import DefaultPartitioner
+from broker_under_test import BrokerUnderTest
+
+from millrace.schemas.errors import BrokerError, PipelineError
+from millrace.streams.deliveries import all_delivered
+from millrace.streams.publisher import Publisher
+
+KEYS = 8
+TURNS = 40
+HEADERS = (("schema", b"x"), ("schema-version", b"1"))
+
+
+async def test_records_lie_where_their_deliveries_say(broker: BrokerUnderTest) -> None:
+    """In order within a key, in the partition that any client chooses, whole."""
+    topic = await broker.create_topic("short-way", partitions=4)
+    sent = []
+    async with Publisher(settings=broker.settings) as publisher:
+        for turn in range(TURNS):
+            for key in range(KEYS):
+                value = f"{key}/{turn}".encode()
+                delivery = await publisher.publish_bytes(
+                    topic, value, key=b"k%d" % key, headers=HEADERS
+                )
+                sent.append((value, delivery))
+        places = {value: await delivery for value, delivery in sent}
+        await all_delivered(delivery for _, delivery in sent)
+    reader = AIOKafkaConsumer(
+        topic, **broker.settings.consumer_kwargs(), auto_offset_reset="earliest"
+    )
+    async with reader, asyncio.timeout(30):
+        records = [await reader.getone() for _ in range(KEYS * TURNS)]
+
+    for record in records:
+        place = places[record.value]
+        assert (place.topic, place.partition, place.offset) == (
+            topic,
+            record.partition,
+            record.offset,
+        )
+        assert record.partition == DefaultPartitioner()(record.key, range(4), range(4))
+        assert tuple(record.headers) == HEADERS
+    for key in range(KEYS):
+        mine = [record.value for record in records if record.key == b"k%d" % key]
+        assert mine == [f"{key}/{turn}".encode() for turn in range(TURNS)]
+
+
+async def test_more_than_a_batch_holds_waits_for_room(broker: BrokerUnderTest) -> None:
+    """A full batch goes out, and what did not fit follows."""
+    topic = await broker.create_topic("full-batches")
+    value = b"v" * 100_000
+    async with Publisher(settings=broker.settings) as publisher:
+        deliveries = [
+            await publisher.publish_bytes(topic, value, key=b"k", partition=0) for _ in range(12)
+        ]
+        places = [await each for each in deliveries]
+
+    assert list(range(12)) == [each.offset for each in places]
+
+
+async def test_a_record_that_is_too_large_harms_no_other(broker: BrokerUnderTest) -> None:
+    """It is refused at once, with its size; the publisher goes on."""
+    topic = await broker.create_topic("too-large")
+    failures: list[PipelineError] = []
+    async with Publisher(settings=broker.settings, on_failure=failures.append) as publisher:
+        before = await publisher.publish_bytes(topic, b"before", key=b"k")
+        with pytest.raises(BrokerError, match="over the limit") as refused:
+            await publisher.publish_bytes(
+                topic, b"v" * (broker.settings.max_record_bytes + 1), key=b"k"
+            )
+        after = await publisher.publish_bytes(topic, b"after", key=b"k")
+        await all_delivered([before, after])
+
+    assert refused.value.code == "too_large"
+    assert failures == []
+
+
+async def test_after_the_end_nothing_is_taken(broker: BrokerUnderTest) -> None:
+    """A record that would never be sent is refused."""
+    topic = await broker.create_topic("closed")
+    async with Publisher(settings=broker.settings) as publisher:
+        await (await publisher.publish_bytes(topic, b"in time", key=b"k"))
+
+    with pytest.raises(BrokerError):
+        await publisher.publish_bytes(topic, b"too late", key=b"k")
