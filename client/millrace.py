@@ -308,5 +308,5 @@ class Millrace:
                 topic,
                 value=record.model_dump_json(exclude_defaults=True).encode(),
                 key=key.encode(),
-                headers=record.kafka_headers(),
+                headers=list(record.kafka_headers()),
             )

@@ -125,7 +125,7 @@ class Duplicates:
             self._names.outcomes,
             again.encode(),
             key=key,
-            headers=AttemptOutcome.kafka_headers(),
+            headers=list(AttemptOutcome.kafka_headers()),
         )
         self.written += 1
 
