@@ -24,7 +24,9 @@ PRODUCE_TIMEOUT_MS = 120_000
 """How long a partition may be without a leader before a batch fails. A broker that does not
 answer is asked again for ever: an idempotent producer does not give a batch up."""
 
-BATCH_BYTES = 256 * 1024
+BATCH_BYTES = 512 * 1024
+"""At most: a partition has one batch under way, so that this over the broker's delay bounds its
+rate. Never more than topics take as one record, which is how a broker judges a batch."""
 
 
 class Publisher:
@@ -46,7 +48,7 @@ class Publisher:
         self._producer = AIOKafkaProducer(
             **{
                 **settings.producer_kwargs(),
-                "max_batch_size": BATCH_BYTES,
+                "max_batch_size": min(BATCH_BYTES, settings.max_request_bytes),
                 "request_timeout_ms": PRODUCE_TIMEOUT_MS,
                 **({} if linger_ms is None else {"linger_ms": linger_ms}),
             }

@@ -88,3 +88,14 @@ async def test_after_the_end_nothing_is_taken(broker: BrokerUnderTest) -> None:
 
     with pytest.raises(BrokerError):
         await publisher.publish_bytes(topic, b"too late", key=b"k")
+
+
+async def test_a_batch_is_no_larger_than_a_topic_takes(broker: BrokerUnderTest) -> None:
+    """Where the operator has lowered the limit, many small records still pass."""
+    topic = await broker.create_topic("small-batches", max_message_bytes=4_000)
+    settings = broker.settings.model_copy(update={"max_request_bytes": 4_000})
+    async with Publisher(settings=settings) as publisher:
+        deliveries = [await publisher.publish_bytes(topic, b"v" * 500, key=b"k") for _ in range(50)]
+        places = [await each for each in deliveries]
+
+    assert list(range(50)) == [each.offset for each in places]
