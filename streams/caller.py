@@ -13,6 +13,8 @@ from aiokafka.errors import (
 
 from millrace.schemas.call import Call
 from millrace.schemas.errors import InvalidEventError, PipelineError
+from millrace.streams import crash_points
+from millrace.streams.crash_points import CrashPoint
 from millrace.streams.dead_letters import RawRecord, SetAside
 from millrace.streams.exchange import Exchange
 from millrace.streams.kafka_settings import KafkaSettings
@@ -214,6 +216,8 @@ class Caller:
             await (await self._set_aside(source, problem))
         else:
             await self._make_once(call, place)
+        if crash_points.armed:
+            crash_points.reach(CrashPoint.CALL_ACKNOWLEDGED)
         self._tracker.finish(Partition(source.topic, source.partition), source.offset)
 
     async def _make_once(self, call: Call, place: "_Place") -> None:
@@ -250,6 +254,8 @@ class Caller:
         tasks = [task for task, at in self._tasks.items() if partitions is None or at in partitions]
         if tasks:
             await asyncio.wait(tasks, timeout=seconds)
+            if crash_points.armed:
+                crash_points.reach(CrashPoint.DRAINED)
 
     async def _break_off(self, tasks: "set[asyncio.Task[None]]") -> None:
         for task in tasks:

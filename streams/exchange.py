@@ -29,10 +29,12 @@ from millrace.schemas.ledger import UsageEvent
 from millrace.schemas.outcome import AttemptOutcome
 from millrace.schemas.usage import Timing
 from millrace.schemas.vocabulary import AttemptStatus
+from millrace.streams import crash_points
 from millrace.streams.books import Spent
 from millrace.streams.call_records import CallRecords
 from millrace.streams.cancellations import Cancellations
 from millrace.streams.chunk_stream import ChunkStream
+from millrace.streams.crash_points import CrashPoint
 from millrace.streams.dead_letters import Clock
 from millrace.streams.reckoning import Reckoning, Reply, milliseconds
 from millrace.streams.retrying import Retrying, circuit_open
@@ -141,6 +143,8 @@ class Exchange:
         reply = Reply()
         with self._telling(call, permit, reply):
             await self.records.reserve(call, reservation)
+            if crash_points.armed:
+                crash_points.reach(CrashPoint.CALL_RESERVED)
             begun = _Begun(
                 call=call,
                 reservation=reservation,
@@ -157,6 +161,8 @@ class Exchange:
                 result = self._spent(begun, "cancelled", error)
                 await _finish_despite_cancellation(self._book(begun, result))
                 raise
+        if crash_points.armed:
+            crash_points.reach(CrashPoint.CALL_ANSWERED)
         result = self._spent(begun, status, error)
         verdict = self._verdict(begun)
         if isinstance(verdict, RetryHere) and error is not None:
@@ -194,6 +200,8 @@ class Exchange:
             await self._conclude(begun, result, error)
         else:
             await asyncio.gather(waiting, self._book(begun, result))
+            if crash_points.armed:
+                crash_points.reach(CrashPoint.CALL_PUT_OFF)
 
     async def _converse(
         self, call: Call, reply: Reply, chunks: ChunkStream

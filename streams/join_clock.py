@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 import structlog
 
 from millrace.schemas.outcome import JoinTimeout
+from millrace.streams import crash_points
+from millrace.streams.crash_points import CrashPoint
 from millrace.streams.publisher import Publisher
 
 log = structlog.get_logger(__name__)
@@ -88,5 +90,7 @@ class JoinClock:
             due, _ = entry
             timeout = JoinTimeout(request_id=request_id, due=datetime.fromtimestamp(due, UTC))
             await (await self._publisher.publish(self._topic, timeout, key=request_id))
+            if crash_points.armed:
+                crash_points.reach(CrashPoint.TIMEOUT_WRITTEN)
             log.info("join.timeout", request_id=request_id)
             heapq.heappush(self._heap, (now + REPEAT_SECONDS, request_id))
