@@ -19,7 +19,7 @@ from millrace.streams.dead_letters import RawRecord, SetAside
 from millrace.streams.exchange import Exchange
 from millrace.streams.kafka_settings import KafkaSettings
 from millrace.streams.offsets import OffsetTracker, Partition
-from millrace.streams.progress import commit_progress, unread
+from millrace.streams.progress import commit_with_what_is_ahead, resume_from_commits, unread
 from millrace.streams.publisher import translate
 from millrace.streams.raw_records import raw_record
 from millrace.streams.read_ahead import ReadAhead
@@ -43,7 +43,8 @@ class Caller:
     - Before partitions are given up in a rebalance, calls in flight get `drain_seconds` to end.
       Those still running then go on if the partition comes back, and are not made a second time;
       otherwise they are broken off, and the partition's new owner makes them again.
-    - A call whose attempt this process has made already is not made again.
+    - A call whose attempt this process has made already is not made again, nor one that another
+      had ended by its last commit, be it behind a call that had not.
     """
 
     def __init__(
@@ -62,10 +63,15 @@ class Caller:
         self._topic = topic
         self._limit = in_flight
         self._settings = settings
+        self._kafka = kafka
+        self._group = group
         self._exchange = exchange
         self._set_aside = set_aside
         self._tracker = OffsetTracker()
         self._owned: set[Partition] = set()
+        self._unresumed: set[Partition] = set()
+        """Those whose commits have not been looked at yet."""
+        self._assignments = 0
         self._read_ahead = ReadAhead(
             records=min(max(in_flight, _LEAST_AHEAD), _MOST_AHEAD), content_bytes=_BYTES_AHEAD
         )
@@ -143,12 +149,28 @@ class Caller:
 
     async def _take(self, *, timeout_ms: int, max_records: int) -> None:
         batches = await self._consumer.getmany(timeout_ms=timeout_ms, max_records=max_records)
+        if self._unresumed and batches and not await self._resume():
+            return
         for at, records in batches.items():
             # What arrives while a partition is being given up is read again by its next owner.
             if Partition(*at) in self._owned:
                 for record in records:
                     self._read_ahead.put(raw_record(record))
         self._begin_waiting()
+
+    async def _resume(self) -> bool:
+        """Learn what the commits say; False when partitions have changed hands meanwhile.
+
+        Then what has been read is read again. Not while they change hands: the group would wait.
+        """
+        assignment, partitions = self._assignments, self._unresumed
+        await resume_from_commits(
+            self._kafka, self._tracker, group=self._group, partitions=partitions
+        )
+        if assignment != self._assignments:
+            return False
+        self._unresumed = set()
+        return True
 
     async def _wait_for_room(self) -> None:
         """Pause the partitions until calls have ended; the group still hears from us."""
@@ -192,6 +214,10 @@ class Caller:
             log.warning("offsets.went_back", partition=partition, offset=source.offset)
             self._tracker.forget(partition)
             self._tracker.start(partition, source.offset)
+        if self._tracker.was_finished(partition, source.offset):
+            # Whoever held the partition before had ended it behind one that had not.
+            self._tracker.finish(partition, source.offset)
+            return
         place = _Place(self)
         task = asyncio.create_task(self._work_off(source, place))
         task.add_done_callback(place.leave)
@@ -248,7 +274,7 @@ class Caller:
             await self._commit()
 
     async def _commit(self) -> None:
-        await commit_progress(self._consumer, self._tracker, topic=self._topic)
+        await commit_with_what_is_ahead(self._consumer, self._tracker, topic=self._topic)
 
     async def _drain(self, seconds: float, partitions: set[Partition] | None = None) -> None:
         tasks = [task for task, at in self._tasks.items() if partitions is None or at in partitions]
@@ -265,6 +291,7 @@ class Caller:
 
     async def _give_up(self, partitions: set[Partition]) -> None:
         self._owned -= partitions
+        self._assignments += 1
         self._read_ahead.drop(partitions)
         await self._drain(self._settings.drain_seconds, partitions)
         await self._commit()
@@ -273,6 +300,8 @@ class Caller:
 
     async def _take_over(self, partitions: set[Partition]) -> None:
         self._owned = set(partitions)
+        self._unresumed = set(partitions)
+        self._assignments += 1
         self.ready.set()
         lost = {task for task, at in self._tasks.items() if at not in partitions}
         await self._break_off(lost)

@@ -1,0 +1,92 @@
+"""Deaths at named places of the code, each with the load that leads there."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from harness.fault import died
+from harness.load import KINDS, LATE, WAITING, Kind
+from harness.setting import Setting
+
+from millrace.streams.crash_points import VARIABLE, CrashPoint
+
+DEATH_SECONDS = 40.0
+
+
+async def _no_more(_: Setting) -> None:
+    """The load alone leads there."""
+
+
+@dataclass(frozen=True)
+class Crash:
+    """A process of a role that dies when it passes a place for the `times`-th time."""
+
+    point: CrashPoint
+    role: str
+    times: int = 8
+    kinds: Sequence[Kind] = KINDS
+    requests: int = 40
+    without: str | None = None
+    """A role that does not run until the death."""
+    then: Callable[[Setting], Awaitable[None]] = _no_more
+    """What leads there besides the load."""
+
+    @property
+    def name(self) -> str:
+        """For reports."""
+        return f"{self.role} dies at {self.point.value}"
+
+
+async def crash(setting: Setting, case: Crash) -> None:
+    """Let it die there under load and start it again; everything ends well.
+
+    Raises:
+        AssertionError: It does not, or the place was never passed.
+    """
+    workers = setting.cluster.workers
+    await workers[case.role].terminate()
+    if case.without is not None:
+        await workers[case.without].terminate()
+    await workers[case.role].start(**{VARIABLE: f"{case.point}:{case.times}"})
+    loading = asyncio.create_task(
+        setting.load.send(case.requests, kinds=case.kinds, per_second=40.0)
+    )
+    try:
+        await case.then(setting)
+        status = await workers[case.role].wait_for_death(DEATH_SECONDS)
+        assert status == -9, f"{case.name}: it ended with {status} instead"
+        await died(setting, case.role)
+    except TimeoutError:
+        raise AssertionError(f"{case.name}: it did not pass there") from None
+    finally:
+        ids = await loading
+        for role in filter(None, (case.role, case.without)):
+            if workers[role].pid is None:
+                await workers[role].start()
+    await setting.settled(ids)
+
+
+async def _second_caller(setting: Setting) -> None:
+    """A second member comes, so that the first one drains what it must give up."""
+    await setting.cluster.add("caller", name="caller-guest")
+    await asyncio.wait_for(setting.cluster.workers["caller"].died.wait(), DEATH_SECONDS)
+    await setting.cluster.remove("caller-guest")
+
+
+CRASHES = (
+    Crash(CrashPoint.OUTPUTS_ACKNOWLEDGED, "router"),
+    Crash(CrashPoint.STATE_WRITTEN, "router"),
+    Crash(CrashPoint.OUTPUTS_ACKNOWLEDGED, "validator"),
+    Crash(CrashPoint.STATE_WRITTEN, "validator"),
+    Crash(
+        CrashPoint.TIMEOUT_WRITTEN, "validator", times=2, kinds=LATE, requests=5, without="caller"
+    ),
+    Crash(CrashPoint.CALL_RESERVED, "caller"),
+    Crash(CrashPoint.CALL_ANSWERED, "caller"),
+    Crash(CrashPoint.CALL_ACKNOWLEDGED, "caller"),
+    Crash(CrashPoint.CALL_PUT_OFF, "caller", times=3, kinds=WAITING, requests=8),
+    Crash(CrashPoint.RETRY_SENT_ON, "caller", times=3, kinds=WAITING, requests=8),
+    Crash(CrashPoint.DRAINED, "caller", times=1, requests=250, then=_second_caller),
+    Crash(CrashPoint.ROWS_INSERTED, "sink", times=2),
+)
+"""Each window of the code once, in each process that has it."""
