@@ -10,18 +10,25 @@
     │   ├─ RequestRefusedError        4xx or safety: permanent for this provider
     │   └─ ReplyInvalidError          the reply broke its wire's contract: retryable elsewhere
     ├─ BrokerError                    Kafka said no
-    └─ SinkError
-        ├─ SinkUnavailableError       back-pressure, retry_after
-        └─ RowRejectedError           permanent
+    ├─ SinkError
+    │   ├─ SinkUnavailableError       back-pressure, retry_after
+    │   └─ RowRejectedError           permanent
+    └─ ReplyError                 what a client of the pipeline meets
+        ├─ RequestNotCompletedError   the request ended otherwise; holds the terminal record
+        ├─ NoReplyError               no terminal record in time
+        └─ StreamGapError             chunks are gone from the topic
 
 Callers never look at the class of a foreign exception: each folder translates those in one
 place, and everybody else asks `retryable` and `retry_after`. No message carries a key or
 prompt text.
 """
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    from millrace.schemas.response import Response
 
 ErrorCode = Literal[
     # what was asked
@@ -183,3 +190,40 @@ class RowRejectedError(SinkError):
     """The store will never take these rows as they are."""
 
     code: ErrorCode = "row_rejected"
+
+
+class ReplyError(PipelineError):
+    """A client did not get the answer that it waited for."""
+
+
+class RequestNotCompletedError(ReplyError):
+    """The request ended as `failed`, `expired`, `cancelled` or `rejected`."""
+
+    response: "Response | None" = None
+    """The terminal record, with what was spent and any text there was."""
+
+    @classmethod
+    def of(cls, response: "Response") -> Self:
+        """The error for a request that ended so."""
+        cause = response.error
+        why = f"{cause.code}: {cause.message}" if cause else "no reason was given"
+        error = cls(
+            f"request {response.request_id!r} ended as {response.status}: {why}",
+            code=cause.code if cause else None,
+            retryable=cause.retryable if cause else None,
+        )
+        error.response = response
+        return error
+
+
+class NoReplyError(ReplyError):
+    """No terminal record came in time; the pipeline may be down, or read other topics."""
+
+    code: ErrorCode = "deadline_exceeded"
+    retryable = True
+
+
+class StreamGapError(ReplyError):
+    """Chunks are missing from a stream, as the topic does not keep them any more."""
+
+    code: ErrorCode = "stream_truncated"

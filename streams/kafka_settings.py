@@ -2,17 +2,14 @@
 
 import importlib.util
 import os
-import ssl
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, FilePath, SecretStr, model_validator
+from pydantic import Field
 
-from millrace.schemas.errors import ConfigurationError
+from millrace.client.connection import KafkaConnection
 from millrace.schemas.record import Frozen
 
-SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
-SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 Compression = Literal["none", "gzip", "snappy", "lz4", "zstd"]
 TopicKind = Literal[
     "requests",
@@ -34,14 +31,6 @@ DEAD_LETTER_FACTOR = 4
 """A dead letter holds a whole record of an internal topic, whose JSON it has to escape."""
 
 
-def _split(value: Any) -> Any:
-    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
-
-
-Server = Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[^\s:/,;@]+):\d{1,5}$")]
-"""`host:port`."""
-
-
 class TopicSettings(Frozen):
     """What differs for one kind of topic; unset values are the pipeline's own."""
 
@@ -49,38 +38,9 @@ class TopicSettings(Frozen):
     retention_hours: float | None = Field(default=None, gt=0)
 
 
-class KafkaSettings(Frozen):
-    """A Kafka cluster, how to log in, and how topics are made there.
+class KafkaSettings(KafkaConnection):
+    """A Kafka cluster, how to log in, and how topics are made there."""
 
-    A model that validates can be used: what depends on several fields, and whether files are
-    there, is checked with the rest, and every problem is named at once.
-    """
-
-    bootstrap_servers: Annotated[tuple[Server, ...], BeforeValidator(_split)] | None = None
-    """`host:port`, several separated by commas or as a list. None: no broker is configured."""
-
-    client_id: str = Field(default="millrace", pattern=r"^[a-zA-Z0-9._-]{1,100}$")
-    """Shows in the broker's logs and quotas."""
-
-    security_protocol: SecurityProtocol = "PLAINTEXT"
-    sasl_mechanism: SaslMechanism | None = None
-    """Needed for SASL_PLAINTEXT and SASL_SSL."""
-    username: str | None = Field(default=None, min_length=1)
-    password: SecretStr | None = None
-    password_env: str | None = Field(default=None, min_length=1)
-    """The environment variable that holds the password, so that the file holds none."""
-
-    ssl_ca_file: FilePath | None = None
-    """Certificates to trust, as PEM; the system's when unset."""
-    ssl_cert_file: FilePath | None = None
-    """This client's certificate, as PEM, for brokers that ask for one."""
-    ssl_key_file: FilePath | None = None
-    """The key of `ssl_cert_file`, as PEM; unset when that file holds both."""
-    ssl_key_password: SecretStr | None = None
-    ssl_check_hostname: bool = True
-    """False accepts any name in the broker's certificate, which must still be trusted."""
-
-    topic_prefix: str = Field(default="llm.", pattern=r"^[a-zA-Z0-9._-]{0,100}$")
     partitions: int = Field(default=6, ge=1, le=10_000)
     """Of each topic: the most processes of a role that can share its work."""
     replication_factor: int | None = Field(default=None, ge=1, le=32)
@@ -97,57 +57,14 @@ class KafkaSettings(Frozen):
     patient_linger_ms: int = Field(default=25, ge=0, le=1000)
     """The same for records that nobody waits for: what was spent, and the tables' changelogs.
     Larger batches cost broker and process far less."""
-    request_timeout_seconds: float = Field(default=30.0, gt=0)
     session_timeout_seconds: float = Field(default=10.0, gt=0)
     """A member that is silent for so long loses its partitions."""
     heartbeat_interval_seconds: float = Field(default=3.0, gt=0)
     poll_timeout_seconds: float = Field(default=300.0, gt=0)
     """A member that takes no records for so long loses its partitions (max.poll.interval)."""
 
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        problems = [*self._login_problems(), *self._tls_problems(), *self._other_problems()]
-        if problems:
-            raise ValueError("; ".join(problems))
-        return self
-
-    def _login_problems(self) -> list[str]:
-        given = {
-            "sasl_mechanism": self.sasl_mechanism,
-            "username": self.username,
-            "password or password_env": self.password or self.password_env,
-        }
-        if self._uses_sasl:
-            problems = [
-                f"security_protocol {self.security_protocol} needs {name}"
-                for name, value in given.items()
-                if not value
-            ]
-        else:
-            problems = [
-                f"{name} is set, but security_protocol {self.security_protocol} does not log in: "
-                "use SASL_SSL or SASL_PLAINTEXT"
-                for name, value in given.items()
-                if value
-            ]
-        if self.password and self.password_env:
-            problems.append("password and password_env are both set: keep one")
-        return problems
-
-    def _tls_problems(self) -> list[str]:
-        problems = []
-        if self.ssl_key_file and not self.ssl_cert_file:
-            problems.append("ssl_key_file is set, but ssl_cert_file is not")
-        if self.ssl_key_password and not self.ssl_cert_file:
-            problems.append("ssl_key_password is set, but ssl_cert_file is not")
-        if not self._uses_tls:
-            problems += [
-                f"{name} is set, but security_protocol {self.security_protocol} does not encrypt: "
-                "use SSL or SASL_SSL"
-                for name in ("ssl_ca_file", "ssl_cert_file", "ssl_key_file")
-                if getattr(self, name)
-            ]
-        return problems
+    def _problems(self) -> list[str]:
+        return [*super()._problems(), *self._other_problems()]
 
     def _other_problems(self) -> list[str]:
         problems = []
@@ -169,14 +86,6 @@ class KafkaSettings(Frozen):
                 f"request_timeout_seconds {self.request_timeout_seconds}"
             )
         return problems
-
-    @property
-    def _uses_sasl(self) -> bool:
-        return self.security_protocol.startswith("SASL_")
-
-    @property
-    def _uses_tls(self) -> bool:
-        return self.security_protocol.endswith("SSL")
 
     @property
     def max_record_bytes(self) -> int:
@@ -203,32 +112,6 @@ class KafkaSettings(Frozen):
             heartbeat_interval_seconds=0.5,
             poll_timeout_seconds=self.poll_timeout_seconds,
         )
-
-    def client_kwargs(self, *, environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
-        """What every aiokafka client takes: consumer, producer and admin.
-
-        Raises:
-            ConfigurationError: No broker is configured, a certificate or key cannot be used, or
-                the variable that `password_env` names is not set.
-        """
-        if self.bootstrap_servers is None:
-            raise ConfigurationError(
-                "no Kafka broker is configured: set KAFKA_BOOTSTRAP_SERVERS=host:port, or "
-                "kafka.bootstrap_servers in the config file"
-            )
-        kwargs: dict[str, Any] = {
-            "bootstrap_servers": list(self.bootstrap_servers),
-            "client_id": self.client_id,
-            "security_protocol": self.security_protocol,
-            "request_timeout_ms": _ms(self.request_timeout_seconds),
-        }
-        if self._uses_tls:
-            kwargs["ssl_context"] = self._ssl_context()
-        if self._uses_sasl:
-            kwargs["sasl_mechanism"] = self.sasl_mechanism
-            kwargs["sasl_plain_username"] = self.username
-            kwargs["sasl_plain_password"] = self._password(environ)
-        return kwargs
 
     def consumer_kwargs(self, *, environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
         """`client_kwargs`, and how consumers of this pipeline behave; commits are explicit."""
@@ -293,37 +176,6 @@ class KafkaSettings(Frozen):
     @property
     def _compression_type(self) -> str | None:
         return None if self.compression == "none" else self.compression
-
-    def _password(self, environ: Mapping[str, str]) -> str:
-        if self.password is not None:
-            return self.password.get_secret_value()
-        name = self.password_env or ""
-        if password := environ.get(name):
-            return password
-        raise ConfigurationError(
-            f"kafka.password_env: environment variable {name!r} is not set; set it"
-        )
-
-    def _ssl_context(self) -> ssl.SSLContext:
-        key_password = self.ssl_key_password
-        try:
-            context = ssl.create_default_context(cafile=self.ssl_ca_file)
-            if self.ssl_cert_file:
-                context.load_cert_chain(
-                    self.ssl_cert_file,
-                    self.ssl_key_file,
-                    # Without one, OpenSSL would ask for it at the terminal.
-                    key_password.get_secret_value() if key_password else "",
-                )
-        except OSError as error:
-            files = [self.ssl_ca_file, self.ssl_cert_file, self.ssl_key_file]
-            raise ConfigurationError(
-                f"kafka: TLS cannot be set up from {', '.join(str(f) for f in files if f)}: "
-                f"{error.strerror or error}; the files must be PEM, the key must belong to the "
-                "certificate, and an encrypted key needs kafka.ssl_key_password"
-            ) from error
-        context.check_hostname = self.ssl_check_hostname
-        return context
 
 
 def _ms(seconds: float) -> int:

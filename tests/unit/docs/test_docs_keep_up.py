@@ -91,7 +91,6 @@ def test_settings_in_the_readme_are_valid() -> None:
 
 
 def test_python_in_the_readme_compiles() -> None:
-    """The example is a whole program."""
-    (text,) = examples("python")
-
-    assert compile(text, "README.md", "exec")
+    """Each example is a whole program."""
+    for text in examples("python"):
+        assert compile(text, "README.md", "exec")
