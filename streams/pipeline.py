@@ -22,6 +22,7 @@ from millrace.streams.discovery import pull_missing_models, with_listed_models
 from millrace.streams.embedded.broker import EmbeddedBroker
 from millrace.streams.embedded.topic_admin import EmbeddedTopicAdmin
 from millrace.streams.engine_owner import announce_owner
+from millrace.streams.kafka_connection import reconnect_after_resets
 from millrace.streams.kafka_topic_admin import KafkaTopicAdmin
 from millrace.streams.names import changelogs
 from millrace.streams.parts import Parts
@@ -108,6 +109,7 @@ async def run_pipeline(
         PipelineError: It cannot start, or cannot go on; the message says why. What was not
             finished is uncommitted, and is done after a restart.
     """
+    reconnect_after_resets()
     if embedded is not None:
         kafka = settings.kafka.on_embedded(embedded.bootstrap_servers)
         settings = settings.model_copy(update={"kafka": kafka})

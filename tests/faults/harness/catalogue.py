@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
+from harness.cluster import SESSION_SECONDS
 from harness.fault import Fault, kill
 from harness.load import GENTLE
 from harness.outside import ROLES
-from harness.cluster import SESSION_SECONDS
 from harness.setting import Setting
 
 _Inject = Callable[[Setting], Awaitable[None]]

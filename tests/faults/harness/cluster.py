@@ -26,6 +26,7 @@ PROMPT_MARK = "canary-prompt-e91b"
 """In every prompt. It may stand in topics and tables, in no log."""
 _KEY_VARIABLE = "HARNESS_PROVIDER_KEY"
 SESSION_SECONDS = 4.0
+REQUEST_SECONDS = 8.0
 DRAIN_SECONDS = 8.0
 
 
@@ -113,6 +114,8 @@ class Cluster:
             log={"level": "info", "format": "json"},
         )
         tree["kafka"]["session_timeout_seconds"] = SESSION_SECONDS
+        # How soon a connection that went dead is given up.
+        tree["kafka"]["request_timeout_seconds"] = REQUEST_SECONDS
         for entry in tree["providers"].values():
             entry["api_key_env"] = [_KEY_VARIABLE]
             entry["timeouts"] = {"connect": 2.0, "first_token": 4.0, "idle": 3.0}
