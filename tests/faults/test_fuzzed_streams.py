@@ -118,6 +118,7 @@ async def test_a_broken_reply_is_a_whole_answer_or_an_error(
         try:
             ended = await outcome(provider, model, stream=stream)
         except Exception as error:
+            await provider.aclose()
             error.add_note(f"seed {SEED}, {wire}, number {number}: {broken.body!r}")
             raise
         errors += ended == "error"

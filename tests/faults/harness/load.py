@@ -109,18 +109,28 @@ class Load:
     ) -> list[str]:
         """Send so many, drawn by their shares; returns their ids once the broker has them all."""
         chosen = self._random.choices(kinds, weights=[kind.share for kind in kinds], k=count)
-        return [await self._send_one(kind, 1 / per_second if per_second else 0) for kind in chosen]
+        if not per_second:
+            return await self._send_at_once(chosen)
+        ids = []
+        for kind in chosen:
+            request_id, value = self._next(kind)
+            await self.send_raw(value, key=request_id.encode())
+            ids.append(request_id)
+            await asyncio.sleep(1 / per_second)
+        return ids
 
-    async def _send_one(self, kind: Kind, pause: float) -> str:
+    async def _send_at_once(self, chosen: Sequence[Kind]) -> list[str]:
+        ready = [self._next(kind) for kind in chosen]
+        await self.send_many_raw([(request_id.encode(), value) for request_id, value in ready])
+        return [request_id for request_id, _ in ready]
+
+    def _next(self, kind: Kind) -> tuple[str, bytes]:
         body = self.request(kind)
         request_id = str(body["request_id"])
         self.sent[request_id] = Sent(
             request_id, kind.name, time.time(), bool(body.get("stream")), kind.ends
         )
-        await self.send_raw(json.dumps(body).encode(), key=request_id.encode())
-        if pause:
-            await asyncio.sleep(pause)
-        return request_id
+        return request_id, json.dumps(body).encode()
 
     async def send_raw(self, value: bytes | None, *, key: bytes | None) -> tuple[int, int]:
         """Send a record; returns its partition and offset once the broker has it."""

@@ -17,6 +17,8 @@ from harness.watch import Commit
 from millrace.sinks.query import ClickHouseReader
 
 _SHOWN = 5
+_CLOCK_SECONDS = 0.05
+"""Records bear the time at which a producer made them; commits are seen by this process."""
 _BOOKED = """
 SELECT request_id, row_id, precedence, usage_source, status, input_tokens, cached_tokens,
        output_tokens
@@ -45,19 +47,23 @@ def gapless_streams(tape: Tape, sent: Iterable[Sent]) -> list[str]:
     """Chunks of each invocation count from 0 without gaps; the winner's make the answer."""
     wrong = []
     wanted = {each.request_id for each in sent if each.stream}
-    streams: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
+    streams: dict[tuple[Any, ...], list[Entry]] = defaultdict(list)
     for entry in tape.entries["chunks"]:
         body = entry.body
         if body["request_id"] in wanted:
             key = (body["request_id"], body["member"], body["attempt"], body["invocation"])
-            streams[key].append(body)
+            streams[key].append(entry)
     texts: dict[str, set[str]] = defaultdict(set)
     for key, chunks in streams.items():
-        numbers = [chunk["sequence"] for chunk in chunks]
-        if numbers != list(range(len(numbers))):
-            wrong.append(f"the stream {key} counts {numbers}")
-        if chunks[-1].get("end") in ("stop", "length"):
-            texts[key[0]].add("".join(chunk["delta"] for chunk in chunks))
+        # Partitions that are added move a key: then the order holds on each of its partitions.
+        ordered = sorted(chunks, key=lambda each: (each.partition, each.offset))
+        chunks.sort(key=lambda each: int(each.body["sequence"]))
+        numbers = [each.body["sequence"] for each in chunks]
+        moved = len({each.partition for each in chunks}) > 1
+        if numbers != list(range(len(numbers))) or (ordered != chunks and not moved):
+            wrong.append(f"the stream {key} counts {[each.body['sequence'] for each in ordered]}")
+        if chunks[-1].body.get("end") in ("stop", "length"):
+            texts[key[0]].add("".join(each.body["delta"] for each in chunks))
     for request_id in wanted:
         ends = tape.ends.get(request_id)
         if ends and ends[0]["status"] == "completed" and ends[0]["text"] not in texts[request_id]:
@@ -78,10 +84,7 @@ def paid_twice(tape: Tape) -> dict[str, int]:
 
 def calls_in_flight(tape: Tape, *, since: float) -> int:
     """Invocations in the ledger of attempts that have not ended, or ended only after `since`."""
-    ended: dict[str, float] = {}
-    for entry in (*tape.entries["outcomes"], *tape.entries["retries"]):
-        for attempt in _attempts_done(entry):
-            ended.setdefault(attempt, entry.timestamp_ms / 1000)
+    ended = _done_at(tape)
     begun = {
         f"{entry.body['request_id']}/{entry.body['member']}/{entry.body['attempt']}"
         for entry in tape.entries["usage"]
@@ -152,35 +155,46 @@ def nothing_committed_past_unfinished_work(
     tape: Tape, commits: Iterable[Commit], *, prefix: str
 ) -> list[str]:
     """At each commit of a caller, all before it had an outcome, or a wait, by then."""
-    done_at: dict[str, float] = {}
-    for entry in sorted(
-        (*tape.entries["outcomes"], *tape.entries["retries"]), key=lambda each: each.timestamp_ms
-    ):
-        for attempt in _attempts_done(entry):
-            done_at.setdefault(attempt, entry.timestamp_ms / 1000)
-    dead = {
-        (entry.body["topic"], entry.body["partition"], entry.body["offset"])
-        for entry in tape.entries["dead-letters"]
-    }
-    calls: dict[tuple[str, int], list[tuple[int, str]]] = defaultdict(list)
-    for topic, entries in tape.entries.items():
-        if topic.startswith("calls."):
-            for entry in entries:
-                if (prefix + topic, entry.partition, entry.offset) not in dead:
-                    calls[(topic, entry.partition)].append((entry.offset, _attempt(entry.body)))
+    done_at = _done_at(tape)
+    calls = _calls(tape, prefix=prefix)
     wrong = []
     checked: dict[tuple[str, int], int] = defaultdict(int)
     for commit in sorted(commits, key=lambda each: each.at):
         at = (commit.partition.topic.removeprefix(prefix), commit.partition.partition)
-        if at not in calls or "-caller-" not in commit.group:
+        if "-caller-" not in commit.group:
             continue
         for offset, attempt in calls[at][checked[at] :]:
             if offset >= commit.offset:
                 break
             checked[at] += 1
-            if done_at.get(attempt, float("inf")) > commit.at + 0.01:
+            if done_at.get(attempt, float("inf")) > commit.at + _CLOCK_SECONDS:
                 wrong.append(f"{attempt} was committed past and not done ({at}, {offset})")
     return wrong
+
+
+def _done_at(tape: Tape) -> dict[str, float]:
+    """When each attempt was first over, in seconds since the epoch, by the record that says so."""
+    done: dict[str, float] = {}
+    for entry in (*tape.entries["outcomes"], *tape.entries["retries"]):
+        at = entry.timestamp_ms / 1000
+        for attempt in _attempts_done(entry):
+            done[attempt] = min(at, done.get(attempt, at))
+    return done
+
+
+def _calls(tape: Tape, *, prefix: str) -> dict[tuple[str, int], list[tuple[int, str]]]:
+    """The offsets and attempts of each partition of calls, dead letters left out."""
+    dead = {
+        (entry.body["topic"], entry.body["partition"], entry.body["offset"])
+        for entry in tape.entries["dead-letters"]
+    }
+    found: dict[tuple[str, int], list[tuple[int, str]]] = defaultdict(list)
+    for topic, entries in tape.entries.items():
+        if topic.startswith("calls."):
+            for entry in entries:
+                if (prefix + topic, entry.partition, entry.offset) not in dead:
+                    found[topic, entry.partition].append((entry.offset, _attempt(entry.body)))
+    return found
 
 
 async def keeps_secrets(

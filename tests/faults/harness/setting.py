@@ -76,7 +76,7 @@ class Setting:
         again = sum(oracle.paid_twice(tape).values())
         if again > self.in_flight_at_faults:
             wrong.append(
-                f"{again} calls were paid again; {self.in_flight_at_faults} were in flight at faults"
+                f"{again} calls were paid again, {self.in_flight_at_faults} in flight at faults"
             )
         async with cluster.reader() as reader:
             wrong += await oracle.books_are_right(reader, lines)

@@ -121,9 +121,12 @@ class Tape:
         while True:
             batches = await self._consumer.getmany(timeout_ms=1000)
             for partition, records in batches.items():
+                # When partitions are added, the consumer begins all of them again.
+                read = self._progress.get(partition, 0)
                 for record in records:
-                    self._keep(record)
-                self._progress[partition] = records[-1].offset + 1
+                    if record.offset >= read:
+                        self._keep(record)
+                self._progress[partition] = max(read, records[-1].offset + 1)
             if batches:
                 self._changed.set()
 

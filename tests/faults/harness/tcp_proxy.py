@@ -104,14 +104,17 @@ class TcpProxy:
         self, link: _Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         loop = asyncio.get_running_loop()
-        due: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_PIECES_UNDER_WAY)
-        delivering = asyncio.create_task(_deliver(link, due, writer))
-        last = 0.0
+        lane = _Lane(link, writer)
+        delivering = asyncio.create_task(lane.deliver())
         try:
             while piece := await reader.read(_PIECE):
-                last = max(last, loop.time() + self._delay())
-                await due.put((last, piece))
-            await due.put((last, b""))
+                delay = self._delay()
+                if delay or lane.waiting:
+                    await lane.put(loop.time() + delay, piece)
+                elif not link.dead:
+                    writer.write(piece)
+                    await writer.drain()
+            await lane.put(loop.time(), b"")
             await delivering
         except OSError:
             pass
@@ -132,20 +135,33 @@ class TcpProxy:
                 task.cancel()
 
 
-async def _deliver(
-    link: _Link, due: "asyncio.Queue[tuple[float, bytes]]", writer: asyncio.StreamWriter
-) -> None:
-    loop = asyncio.get_running_loop()
-    while True:
-        at, piece = await due.get()
-        if (wait := at - loop.time()) > 0:
-            await asyncio.sleep(wait)
-        if not piece:
-            return
-        if link.dead:
-            continue
-        try:
-            writer.write(piece)
-            await writer.drain()
-        except OSError:
-            return
+class _Lane:
+    """Pieces that are held back, in order."""
+
+    def __init__(self, link: _Link, writer: asyncio.StreamWriter) -> None:
+        self._link = link
+        self._writer = writer
+        self._due: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_PIECES_UNDER_WAY)
+        self.waiting = 0
+
+    async def put(self, at: float, piece: bytes) -> None:
+        """Pass it on at that time, not before those that came earlier; an empty one ends it."""
+        self.waiting += 1
+        await self._due.put((at, piece))
+
+    async def deliver(self) -> None:
+        """Pass on what is due until the end."""
+        loop = asyncio.get_running_loop()
+        while True:
+            at, piece = await self._due.get()
+            if (wait := at - loop.time()) > 0:
+                await asyncio.sleep(wait)
+            if not piece:
+                return
+            if not self._link.dead:
+                try:
+                    self._writer.write(piece)
+                    await self._writer.drain()
+                except OSError:
+                    return
+            self.waiting -= 1
