@@ -61,6 +61,24 @@ def _churn(role: str) -> _Inject:
     return inject
 
 
+def _killed_in_recovery(role: str) -> _Inject:
+    """Killed, and again while its successor reads its tables, at a moment drawn by chance."""
+
+    async def inject(setting: Setting) -> None:
+        await kill(setting, role)
+        worker = setting.cluster.workers[role]
+        for _ in range(2):
+            # What it says of itself does not matter: it does not live to be ready.
+            starting = asyncio.create_task(worker.start())
+            await asyncio.sleep(setting.random.uniform(1.0, 3.0))
+            await worker.kill()
+            await asyncio.wait((starting,))
+            starting.exception()
+        await worker.start()
+
+    return inject
+
+
 def _broker_away(seconds: float) -> _Inject:
     async def inject(setting: Setting) -> None:
         setting.cluster.kafka.kill()
@@ -200,6 +218,7 @@ ROLLING_RESTART = Fault(
 
 CATALOGUE = (
     *(Fault(f"kill {role}", _killed(role)) for role in ROLES),
+    *(Fault(f"kill {role} in recovery", _killed_in_recovery(role)) for role in ROLES[:2]),
     *(Fault(f"freeze {role}", _frozen(role), excused=True) for role in ROLES),
     *(Fault(f"zombie {role}", _zombie(role), requests=150) for role in ROLES),
     *(
