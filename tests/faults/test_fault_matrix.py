@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 from harness import oracle
-from harness.catalogue import CATALOGUE
-from harness.crash import CRASHES, Crash, crash
+from harness.catalogue import SHORT
+from harness.crash import ROUNDS, Crash, crash_together
 from harness.fault import Fault, inject
 from harness.setting import Setting, setting
 
@@ -22,7 +22,6 @@ pytestmark = [
 ]
 
 SEED = int(os.environ.get("MILLRACE_FAULTS_SEED", "1"))
-SHORT = tuple(fault for fault in CATALOGUE if not fault.long)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -58,12 +57,12 @@ async def test_nothing_is_lost(running: Setting, fault: Fault) -> None:
         assert not again
 
 
-@pytest.mark.parametrize("case", CRASHES, ids=lambda case: case.name)
+@pytest.mark.parametrize("cases", ROUNDS, ids=lambda cases: ", ".join(case.name for case in cases))
 async def test_a_death_in_a_narrow_window_tears_nothing_apart(
-    running: Setting, case: Crash
+    running: Setting, cases: tuple[Crash, ...]
 ) -> None:
-    """The process dies exactly there; the next one goes on from what the topics hold."""
-    await crash(running, case)
+    """Each process dies exactly there; the next one goes on from what the topics hold."""
+    await crash_together(running, cases)
 
 
 async def test_the_books_and_everything_else_are_right_in_the_end(running: Setting) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from harness.cluster import SESSION_SECONDS
-from harness.fault import Fault, kill
+from harness.fault import Fault, kill, together
 from harness.load import GENTLE
 from harness.outside import ROLES
 from harness.setting import Setting
@@ -216,41 +216,87 @@ ROLLING_RESTART = Fault(
     "rolling restart", _rolling_restart, kinds=GENTLE, requests=300, graceful=True
 )
 
-CATALOGUE = (
-    *(Fault(f"kill {role}", _killed(role)) for role in ROLES),
-    *(Fault(f"kill {role} in recovery", _killed_in_recovery(role)) for role in ROLES[:2]),
-    *(Fault(f"freeze {role}", _frozen(role), excused=True) for role in ROLES),
-    *(Fault(f"zombie {role}", _zombie(role), requests=150) for role in ROLES),
-    *(
-        Fault(f"members of {role} come and go", _churn(role), requests=150, graceful=True)
-        for role in ROLES
-    ),
+KILLED = tuple(Fault(f"kill {role}", _killed(role)) for role in ROLES)
+KILLED_IN_RECOVERY = tuple(
+    Fault(f"kill {role} in recovery", _killed_in_recovery(role)) for role in ROLES[:2]
+)
+FROZEN = tuple(Fault(f"freeze {role}", _frozen(role), excused=True) for role in ROLES)
+ZOMBIES = tuple(Fault(f"zombie {role}", _zombie(role), requests=150) for role in ROLES)
+CHURN = tuple(
+    Fault(f"members of {role} come and go", _churn(role), requests=150, graceful=True)
+    for role in ROLES
+)
+HALF_OPEN = tuple(
+    Fault(f"{role}'s broker connections half-open", _broker_half_open(role)) for role in ROLES
+)
+BROKER = (
     Fault("broker bounces", _broker_away(0.0), excused=True),
     Fault("broker away for 5 s", _broker_away(5.0), excused=True),
-    Fault("broker away for 60 s", _broker_away(60.0), excused=True, long=True, seconds=120),
     Fault("broker frozen", _broker_frozen, excused=True),
     Fault("connections to the broker reset", _broker_reset),
-    *(Fault(f"{role}'s broker connections half-open", _broker_half_open(role)) for role in ROLES),
     Fault("broker slow", _broker_slow),
     Fault("slow consumer", _slow_consumer),
+)
+BROKER_AWAY_LONG = Fault("broker away for 60 s", _broker_away(60.0), excused=True, seconds=120)
+PROVIDER = (
     Fault("connections to the provider reset", _provider_reset),
     Fault("provider connections half-open", _provider_half_open),
     Fault("provider slow", _provider_slow),
     Fault("provider away", _provider_away),
+)
+STORE = (
     Fault("store away", _store_away, excused=True),
     Fault("store frozen", _store_frozen, excused=True),
     Fault("store slow", _store_slow),
     Fault("store loses answers", _store_answer_lost),
     Fault("store's disk full", _store_disk_full, excused=True),
+)
+UPSTREAM = (
     Fault("upstream hangs", _upstream(5, hang=True)),
     Fault("upstream falls silent", _upstream(5, hang_mid=3)),
     Fault("upstream trickles", _upstream(3, slow=True, tokens=5)),
     Fault("upstream cuts", _upstream(10, cut=3)),
     Fault("upstream babbles", _upstream(5, malformed=2)),
-    Fault("429 storm", _upstream(60, http=429, retry_after=0.5)),
-    Fault("more partitions", _more_partitions),
-    Fault("clock jumps", _clock_jumps),
+)
+STORM = Fault("429 storm", _upstream(60, http=429, retry_after=0.5))
+PARTITIONS = Fault("more partitions", _more_partitions)
+CLOCK = Fault("clock jumps", _clock_jumps)
+
+CATALOGUE = (
+    *KILLED,
+    *KILLED_IN_RECOVERY,
+    *FROZEN,
+    *ZOMBIES,
+    *CHURN,
+    *HALF_OPEN,
+    *BROKER,
+    BROKER_AWAY_LONG,
+    *PROVIDER,
+    *STORE,
+    *UPSTREAM,
+    STORM,
+    PARTITIONS,
+    CLOCK,
     ROLLING_RESTART,
     OVERLOAD,
 )
-"""In the order of the short matrix; the long run draws from it."""
+"""What the long run draws from."""
+
+SHORT = (
+    together("every role killed", KILLED),
+    together("router and validator killed in recovery", KILLED_IN_RECOVERY),
+    together("every role frozen", FROZEN),
+    together("every role a zombie", ZOMBIES),
+    together("members of every role come and go", CHURN),
+    together("every role's broker connections half-open", HALF_OPEN),
+    *BROKER,
+    *PROVIDER,
+    *STORE,
+    together("upstream in every bad way", UPSTREAM),
+    STORM,
+    PARTITIONS,
+    CLOCK,
+    ROLLING_RESTART,
+    OVERLOAD,
+)
+"""Every fault once, those of different roles at the same time."""

@@ -1,6 +1,7 @@
 """Deaths at named places of the code, each with the load that leads there."""
 
 import asyncio
+import signal
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
@@ -43,27 +44,53 @@ async def crash(setting: Setting, case: Crash) -> None:
     Raises:
         AssertionError: It does not, or the place was never passed.
     """
+    await crash_together(setting, (case,))
+
+
+async def crash_together(setting: Setting, cases: Sequence[Crash]) -> None:
+    """Several processes in one round, each at its place; the load is the first one's.
+
+    Raises:
+        AssertionError: As `crash`.
+    """
     workers = setting.cluster.workers
-    await workers[case.role].terminate()
-    if case.without is not None:
-        await workers[case.without].terminate()
-    await workers[case.role].start(**{VARIABLE: f"{case.point}:{case.times}"})
+    first = cases[0]
+    if first.without is not None:
+        await workers[first.without].terminate()
+    async with asyncio.TaskGroup() as group:
+        for case in cases:
+            group.create_task(_arm(setting, case))
     loading = asyncio.create_task(
-        setting.load.send(case.requests, kinds=case.kinds, per_second=40.0)
+        setting.load.send(first.requests, kinds=first.kinds, per_second=40.0)
     )
     try:
-        await case.then(setting)
-        status = await workers[case.role].wait_for_death(DEATH_SECONDS)
-        assert status == -9, f"{case.name}: it ended with {status} instead"
-        await died(setting, case.role)
-    except TimeoutError:
-        raise AssertionError(f"{case.name}: it did not pass there") from None
+        await first.then(setting)
+        async with asyncio.TaskGroup() as group:
+            for case in cases:
+                group.create_task(_die_and_come_back(setting, case))
+    except* TimeoutError:
+        names = ", ".join(case.name for case in cases)
+        raise AssertionError(f"{names}: a place was not passed") from None
     finally:
         ids = await loading
-        for role in filter(None, (case.role, case.without)):
-            if workers[role].pid is None:
-                await workers[role].start()
+        for worker in workers.values():
+            if worker.pid is None:
+                await worker.start()
     await setting.settled(ids)
+
+
+async def _arm(setting: Setting, case: Crash) -> None:
+    worker = setting.cluster.workers[case.role]
+    await worker.terminate()
+    await worker.start(**{VARIABLE: f"{case.point}:{case.times}"})
+
+
+async def _die_and_come_back(setting: Setting, case: Crash) -> None:
+    worker = setting.cluster.workers[case.role]
+    status = await worker.wait_for_death(DEATH_SECONDS)
+    assert status == -signal.SIGKILL, f"{case.name}: it ended with {status} instead"
+    await died(setting, case.role)
+    await worker.start()
 
 
 async def _second_caller(setting: Setting) -> None:
@@ -90,3 +117,22 @@ CRASHES = (
     Crash(CrashPoint.ROWS_INSERTED, "sink", times=2),
 )
 """Each window of the code once, in each process that has it."""
+
+_AT_ONCE = (
+    (
+        ("router", CrashPoint.OUTPUTS_ACKNOWLEDGED),
+        ("validator", CrashPoint.OUTPUTS_ACKNOWLEDGED),
+        ("caller", CrashPoint.CALL_RESERVED),
+        ("sink", CrashPoint.ROWS_INSERTED),
+    ),
+    (
+        ("router", CrashPoint.STATE_WRITTEN),
+        ("validator", CrashPoint.STATE_WRITTEN),
+        ("caller", CrashPoint.CALL_ANSWERED),
+    ),
+)
+_ROUNDS = tuple(
+    tuple(case for case in CRASHES if (case.role, case.point) in at_once) for at_once in _AT_ONCE
+)
+ROUNDS = (*_ROUNDS, *((case,) for case in CRASHES if not any(case in each for each in _ROUNDS)))
+"""Every window once, those of different roles at the same time."""

@@ -11,8 +11,9 @@ from harness import oracle
 from harness.load import KINDS, Kind
 from harness.setting import Setting
 
-COMMIT_SECONDS = 0.5
-"""What a caller has ended so shortly before its death may not be committed yet."""
+COMMIT_SECONDS = 1.5
+"""What a caller has ended so shortly before its death was seen may not be committed yet: it
+commits every 0.2 s, and the machine may be busy."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,30 @@ class Fault:
     """Whether progress may stop while it lasts."""
     graceful: bool = False
     """Whether no call may be paid twice for it."""
-    long: bool = False
-    """Left out of the short matrix."""
     seconds: float = 60.0
     """Within which everything has ended after it."""
+
+
+def together(name: str, faults: Sequence[Fault]) -> Fault:
+    """Several at the same time, under one load."""
+
+    async def inject(setting: Setting) -> None:
+        async with asyncio.TaskGroup() as group:
+            for fault in faults:
+                group.create_task(_coroutine(fault.inject(setting)))
+
+    return Fault(
+        name,
+        inject,
+        requests=max(fault.requests for fault in faults),
+        excused=any(fault.excused for fault in faults),
+        graceful=all(fault.graceful for fault in faults),
+        seconds=max(fault.seconds for fault in faults),
+    )
+
+
+async def _coroutine(work: Awaitable[None]) -> None:
+    await work
 
 
 @dataclass(frozen=True)

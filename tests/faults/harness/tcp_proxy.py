@@ -35,6 +35,7 @@ class TcpProxy:
         self._delay: Callable[[], float] = lambda: 0.0
         self._server: asyncio.Server | None = None
         self._links: set[_Link] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
         await self._listen()
@@ -71,10 +72,11 @@ class TcpProxy:
         server, self._server = self._server, None
         if server is not None:
             server.close()
-        tasks = [task for link in self._links for task in link.tasks]
         self.reset()
-        if tasks:
-            await asyncio.wait(tasks, timeout=5)
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=5)
 
     async def heal(self) -> None:
         """Take connections and pass them on at once."""
@@ -99,6 +101,9 @@ class TcpProxy:
             asyncio.create_task(self._pass_on(link, reader, up_writer)),
             asyncio.create_task(self._pass_on(link, up_reader, writer)),
         ]
+        for task in link.tasks:
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     async def _pass_on(
         self, link: _Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -120,6 +125,7 @@ class TcpProxy:
             pass
         finally:
             delivering.cancel()
+            await asyncio.wait((delivering,))
             if not link.dead:
                 self._abort(link, gently=True)
 

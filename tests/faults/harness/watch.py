@@ -129,10 +129,20 @@ class Watch:
             before, since = self._since.get(key, (-1, now))
             if committed != before:
                 self.commits.append(Commit(group, partition, committed, time.time()))
-            if committed != before or committed >= end or self._excused:
+            if committed != before or committed >= end or self._excused or not self._served(group):
                 self._since[key] = (committed, now)
             elif self.longest_stall is None or now - since > self.longest_stall.seconds:
                 self.longest_stall = Stall(group, partition, now - since)
+
+    def _served(self, group: str) -> bool:
+        """Whether a process that is ready reads it: one that starts is not held up."""
+        role = group.removeprefix(f"{self._cluster.app_id}-").split("-")[0]
+        role = "caller" if role == "retries" else role
+        return any(
+            worker.ready
+            for name, worker in self._cluster.workers.items()
+            if name.split("-")[0] == role
+        )
 
     async def _offsets(self) -> list[tuple[str, TopicPartition, int, int]]:
         groups = self.groups()

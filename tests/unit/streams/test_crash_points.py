@@ -2,7 +2,6 @@
 
 import os
 import signal
-from collections.abc import Iterator
 
 import pytest
 
@@ -12,12 +11,12 @@ from millrace.streams.crash_points import VARIABLE, CrashPoint, arm, reach
 
 
 @pytest.fixture
-def deaths(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, int]]]:
+def deaths(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """The signals that would have been sent."""
     sent: list[tuple[int, int]] = []
     monkeypatch.setattr(os, "kill", lambda pid, number: sent.append((pid, number)))
     monkeypatch.setattr(crash_points, "armed", None)
-    yield sent
+    return sent
 
 
 def test_nothing_is_armed_in_production(deaths: list[tuple[int, int]]) -> None:
