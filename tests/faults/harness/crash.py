@@ -5,7 +5,7 @@ import signal
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from harness.fault import died
+from harness.fault import all_of, died
 from harness.load import KINDS, LATE, WAITING, Kind
 from harness.setting import Setting
 
@@ -57,18 +57,14 @@ async def crash_together(setting: Setting, cases: Sequence[Crash]) -> None:
     first = cases[0]
     if first.without is not None:
         await workers[first.without].terminate()
-    async with asyncio.TaskGroup() as group:
-        for case in cases:
-            group.create_task(_arm(setting, case))
+    await all_of(*(_arm(setting, case) for case in cases))
     loading = asyncio.create_task(
         setting.load.send(first.requests, kinds=first.kinds, per_second=40.0)
     )
     try:
         await first.then(setting)
-        async with asyncio.TaskGroup() as group:
-            for case in cases:
-                group.create_task(_die_and_come_back(setting, case))
-    except* TimeoutError:
+        await all_of(*(_die_and_come_back(setting, case) for case in cases))
+    except TimeoutError:
         names = ", ".join(case.name for case in cases)
         raise AssertionError(f"{names}: a place was not passed") from None
     finally:

@@ -38,9 +38,7 @@ def together(name: str, faults: Sequence[Fault]) -> Fault:
     """Several at the same time, under one load."""
 
     async def inject(setting: Setting) -> None:
-        async with asyncio.TaskGroup() as group:
-            for fault in faults:
-                group.create_task(_coroutine(fault.inject(setting)))
+        await all_of(*(fault.inject(setting) for fault in faults))
 
     return Fault(
         name,
@@ -52,8 +50,11 @@ def together(name: str, faults: Sequence[Fault]) -> Fault:
     )
 
 
-async def _coroutine(work: Awaitable[None]) -> None:
-    await work
+async def all_of(*work: Awaitable[None]) -> None:
+    """Let all end, then raise the first failure, if there is one."""
+    for result in await asyncio.gather(*work, return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result
 
 
 @dataclass(frozen=True)
