@@ -48,6 +48,8 @@ class AcceptRequest:
             budget_key=request.budget_key or request.team,
             conversation_id=request.conversation_id,
             messages=prepared.messages,
+            inputs=request.inputs or (),
+            dimensions=request.dimensions,
             tools=request.tools,
             parameters=request.parameters,
             output=prepared.output,
@@ -64,6 +66,8 @@ class AcceptRequest:
     def _prepare(self, request: Request) -> "_Prepared":
         if request.template is not None:
             return self._render(request, request.template, request.variables)
+        if request.inputs is not None:
+            return _Prepared(messages=(), task=request.task, output=request.output, prompt=None)
         messages = request.messages or (Message(role="user", content=request.prompt or ""),)
         return _Prepared(messages=messages, task=request.task, output=request.output, prompt=None)
 

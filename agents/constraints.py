@@ -44,6 +44,8 @@ class Constraints:
             yield "not among the providers asked for"
         if self.models and not _named(offer, self.models):
             yield "not among the models asked for"
+        if offer.only_embeds and "embeddings" not in self.capabilities:
+            yield "it makes embeddings, and no answers"
         if not self.capabilities <= offer.capabilities:
             yield f"it lacks {', '.join(sorted(self.capabilities - offer.capabilities))}"
 

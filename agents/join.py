@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from pydantic import Field
 
+from millrace.agents.check_embeddings import check_embeddings
 from millrace.agents.respond import (
     ended_by_attempt,
     ended_by_refusal,
@@ -170,6 +171,10 @@ class Join:
     def _check(self, outcome: AttemptOutcome) -> ValidOutput | ErrorInfo:
         if outcome.status != "completed":
             return outcome.error or ErrorInfo(code="internal_error", message="failed unexplained")
+        if outcome.call.job.inputs:
+            return check_embeddings(outcome.call.job, outcome.embeddings)
+        if outcome.refusal and not outcome.text and not outcome.tool_calls:
+            return ErrorInfo(code="content_filtered", message="the model declined to answer")
         checked = self.validate(
             outcome.call.job.output,
             outcome.text,

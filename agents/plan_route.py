@@ -7,6 +7,7 @@ from itertools import pairwise
 from millrace.agents.compose_members import deal, line_up
 from millrace.agents.constraints import Constraints, Sizes, dollars
 from millrace.agents.offers import Offer
+from millrace.agents.plan_embedding import MAX_OUTCOME_BYTES, plan_embedding
 from millrace.agents.policy import RoutePolicy, TaskRoute
 from millrace.agents.rank_offers import MAX_PASSED_OVER, RankOffers, Selection
 from millrace.schemas.call import Job, MemberPlan, PassedOver, Plan
@@ -35,6 +36,8 @@ class PlanRoute:
     policy: RoutePolicy
     count_tokens: Callable[[Sequence[Message]], int]
     """Estimates the tokens of messages."""
+    max_outcome_bytes: int = MAX_OUTCOME_BYTES
+    """What a record with an answer may have at most, which bounds how many vectors go into it."""
     _ranking: RankOffers = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -54,9 +57,18 @@ class PlanRoute:
         Raises:
             InvalidEventError: `no_route`: nothing fits; the message says what was asked and
                 why the nearest models were passed over. `invalid_request`: the quorum exceeds
-                the members.
+                the members. `too_large`: no record holds the vectors of so many inputs.
         """
         task_route = self.policy.for_task(job.task)
+        if job.inputs:
+            return plan_embedding(
+                job,
+                route,
+                ranking=self._ranking,
+                task_route=task_route,
+                count_tokens=self.count_tokens,
+                max_outcome_bytes=self.max_outcome_bytes,
+            )
         strategy = task_route.strategy if route.strategy == "auto" else route.strategy
         if strategy in {"parallel", "cascade"}:
             raise _no_route(f"strategy {strategy!r} is not available yet")

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from millrace.agents.validate_output import ValidOutput
 from millrace.schemas.call import AttemptSummary, Job, Plan
+from millrace.schemas.embedding import Vectors
 from millrace.schemas.errors import ErrorInfo
 from millrace.schemas.message import ToolCall
 from millrace.schemas.outcome import AttemptOutcome, Refusal
@@ -103,6 +104,8 @@ def ended_by_attempt(
         text=valid.text if valid is not None else outcome.text,
         data=valid.data if valid is not None else None,
         tool_calls=outcome.tool_calls,
+        embeddings=outcome.embeddings if valid is not None else (),
+        refusal=outcome.refusal,
         finish_reason=outcome.finish_reason,
         answered_by=last,
         timing=outcome.timing,
@@ -191,6 +194,8 @@ def _response(
     text: str = "",
     data: Any = None,
     tool_calls: tuple[ToolCall, ...] = (),
+    embeddings: Vectors = (),
+    refusal: str = "",
     finish_reason: FinishReason | None = None,
     answered_by: AttemptSummary | None = None,
     timing: Timing | None = None,
@@ -203,6 +208,8 @@ def _response(
         text=text,
         data=data,
         tool_calls=tool_calls,
+        embeddings=embeddings,
+        refusal=refusal,
         finish_reason=finish_reason,
         provider=answered_by.provider if answered_by else None,
         model=answered_by.model if answered_by else None,

@@ -6,6 +6,8 @@ from typing import Any, Literal, Self
 from pydantic import Field, HttpUrl, model_validator
 
 from millrace.providers.balance import BalancePolicy
+from millrace.providers.embedding_models import embedding_facts
+from millrace.schemas.embedding import MAX_INPUTS, Dimensions
 from millrace.schemas.record import Frozen
 from millrace.schemas.usage import Money
 from millrace.schemas.vocabulary import Capability, Hardware
@@ -28,6 +30,9 @@ _ONLY_FOR: dict[str, WireName] = {
     "prompt_on": "cursor-cli",
     "pass_on_env": "cursor-cli",
 }
+_EMBED: tuple[WireName, ...] = ("openai", "gemini", "ollama")
+"""The wires that have embeddings."""
+
 _ONLY_HTTP = ("base_url", "instances", "headers")
 
 
@@ -54,6 +59,11 @@ class ModelEntry(Frozen):
     price: PriceOverride | None = None
     price_as: str | None = None
     """The name the price table knows it by, where that differs."""
+    dimensions: Dimensions | None = None
+    """Of embedding models: the length of a vector unless the request says otherwise."""
+    max_inputs: int | None = Field(default=None, ge=1, le=MAX_INPUTS)
+    """Of embedding models: how many texts the server takes at once; the wire's own bound when
+    unset."""
 
 
 class Limits(Frozen):
@@ -139,6 +149,9 @@ class ProviderEntry(Frozen):
             given = {**given, "base_url": url}
         if given.get("wire") == "cursor-cli" and "limits" not in given:
             given = {**given, "limits": Limits(in_flight=_PROCESSES)}
+        models = given.get("models")
+        if isinstance(models, dict) and given.get("wire") in _EMBED:
+            given = {**given, "models": {name: _known(name, models[name]) for name in models}}
         return given
 
     @model_validator(mode="after")
@@ -152,6 +165,13 @@ class ProviderEntry(Frozen):
             wrong += [name for name in _ONLY_HTTP if getattr(self, name)]
         if wrong:
             raise ValueError(f"the wire {self.wire!r} has no {', '.join(wrong)}: leave it out")
+        embedding = [
+            name for name, each in self.models.items() if "embeddings" in each.capabilities
+        ]
+        if embedding and self.wire not in _EMBED:
+            raise ValueError(
+                f"the wire {self.wire!r} has no embeddings, which {', '.join(embedding)} declares"
+            )
         if self.wire != "cursor-cli" and self.base_url is None:
             raise ValueError(f"the wire {self.wire!r} needs a base_url, or instances")
         if self.instances and self.base_url != self.instances[0].url:
@@ -170,6 +190,16 @@ class ProviderEntry(Frozen):
             return self.command
         urls = [each.url for each in self.instances] or [self.base_url]
         return ", ".join(_without_credentials(url) for url in urls)
+
+
+def _known(name: str, given: Any) -> Any:
+    """What the config says of a model, over what is known of embedding models."""
+    facts = embedding_facts(name)
+    if facts is None or not isinstance(given, dict):
+        return given
+    if "embeddings" not in given.get("capabilities", facts["capabilities"]):
+        return given
+    return {**facts, **given}
 
 
 def _without_credentials(url: HttpUrl) -> str:

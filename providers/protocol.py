@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Protocol
 
+from millrace.schemas.embedding import Vectors
 from millrace.schemas.message import Message, ToolCall, ToolDefinition
 from millrace.schemas.provider_health import KeyAside
 from millrace.schemas.request import OutputSpec, Parameters
@@ -64,6 +65,8 @@ class Completion:
 
     text: str
     reasoning: str = ""
+    refusal: str = ""
+    """The words in which the model declined, where the wire keeps them apart from answers."""
     tool_calls: tuple[ToolCall, ...] = ()
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
@@ -76,6 +79,8 @@ class Completion:
     """How long a local server took to load the model."""
     key_alias: str | None = None
     """The environment variable whose key paid for the call; None where there was none."""
+    embeddings: Vectors = ()
+    """The vectors, where texts were to be embedded; all else but the text stands as it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +98,7 @@ class EmbeddingRequest:
 class EmbeddingReply:
     """The vectors of all inputs, in the inputs' order, all of the same length."""
 
-    vectors: tuple[tuple[float, ...], ...]
+    vectors: Vectors
     usage: Usage
     """Marked as estimated where the provider did not count."""
     reported_cost_usd: Decimal | None = None

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 import orjson
 
+from millrace.schemas.call import Job
 from millrace.schemas.message import ImagePart, Message, ToolDefinition
 
 _LETTERS_PER_TOKEN = 4.6
@@ -58,6 +59,11 @@ def estimate_text(text: str) -> int:
     tokens += (len(without_signs) - letters) / _DIGITS_PER_TOKEN
     tokens += letters / _LETTERS_PER_TOKEN
     return max(1, round(tokens))
+
+
+def estimate_job(job: Job) -> int:
+    """Estimate the input tokens of a job: of its conversation, or of the texts to be embedded."""
+    return estimate_messages(job.messages, job.tools) + sum(map(estimate_text, job.inputs))
 
 
 def estimate_messages(messages: Iterable[Message], tools: Iterable[ToolDefinition] = ()) -> int:

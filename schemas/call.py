@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from millrace.schemas.embedding import Dimensions
 from millrace.schemas.errors import ErrorInfo
 from millrace.schemas.ids import attempt_id
 from millrace.schemas.message import Message, ToolDefinition
@@ -40,6 +41,10 @@ class Job(Frozen):
     budget_key: str | None = None
     conversation_id: str | None = None
     messages: tuple[Message, ...]
+    """None where there are inputs."""
+    inputs: tuple[str, ...] = ()
+    """Texts to turn into vectors, in place of messages."""
+    dimensions: Dimensions | None = None
     tools: tuple[ToolDefinition, ...] = ()
     parameters: Parameters = Parameters()
     output: OutputSpec = OutputSpec()

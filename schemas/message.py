@@ -40,6 +40,8 @@ class ToolCall(Frozen):
     id: str | None = None
     name: str
     arguments: str
+    signature: str | None = None
+    """What the vendor wants back with the call, unread (Gemini's thought signature)."""
 
 
 class ToolDefinition(Frozen):

@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from millrace.schemas.call import AttemptSummary, Call, Job, Plan
+from millrace.schemas.embedding import Vectors
 from millrace.schemas.errors import ErrorInfo, InvalidEventError
 from millrace.schemas.message import ToolCall
 from millrace.schemas.record import Instant, Record, describe
@@ -31,7 +32,9 @@ class AttemptOutcome(Record):
     status: AttemptStatus
     text: str = ""
     reasoning: str = ""
+    refusal: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
+    embeddings: Vectors = ()
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
     """None when no request was sent, so nothing can have been spent."""

@@ -4,6 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, cast, get_args
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
+from millrace.schemas.embedding import Dimensions, Inputs
 from millrace.schemas.message import Message, ToolDefinition
 from millrace.schemas.record import Frozen, Instant, Record
 from millrace.schemas.usage import Money
@@ -22,6 +23,13 @@ RequestId = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\s/]
 """Any text without white space or `/` (which separates the parts of an attempt's id)."""
 
 
+EMBEDDING_STRATEGIES: frozenset[Strategy] = frozenset(
+    {"auto", "local_only", "cloud_only", "local_first", "cloud_first"}
+)
+"""Vectors of several models cannot be compared, so there is nothing to vote on or to improve."""
+
+_SOURCES = ("prompt", "messages", "template", "inputs")
+_SOURCES_NAMED = "prompt, messages, template and inputs"
 _REQUEST_ID: TypeAdapter[str] = TypeAdapter(RequestId)
 _TASKS: frozenset[str] = frozenset(get_args(TaskType))
 
@@ -115,6 +123,10 @@ class Request(Record):
     template: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*(@[1-9][0-9]*)?$")] | None = None
     """`name` or `name@version`; the newest version when none is given."""
     variables: dict[str, Any] = Field(default_factory=dict)
+    inputs: Inputs | None = None
+    """Texts to turn into vectors, in place of a question."""
+    dimensions: Dimensions | None = None
+    """The length of those vectors, where the model lets it be chosen; its own when unset."""
     tools: tuple[ToolDefinition, ...] = ()
     route: Route = Route()
     parameters: Parameters = Parameters()
@@ -128,12 +140,33 @@ class Request(Record):
 
     @model_validator(mode="after")
     def _one_source_of_text(self) -> Self:
-        given = [
-            name for name in ("prompt", "messages", "template") if getattr(self, name) is not None
-        ]
+        given = [name for name in _SOURCES if getattr(self, name) is not None]
         if len(given) != 1:
             found = " and ".join(given) or "none of them"
-            raise ValueError(f"give exactly one of prompt, messages and template; found {found}")
+            raise ValueError(f"give exactly one of {_SOURCES_NAMED}; found {found}")
         if self.variables and self.template is None:
             raise ValueError("variables need a template")
+        return self
+
+    @model_validator(mode="after")
+    def _vectors_only_for_inputs(self) -> Self:
+        route = self.route
+        if self.inputs is None:
+            if self.dimensions is not None:
+                raise ValueError("dimensions need inputs")
+            if "embeddings" in route.capabilities:
+                raise ValueError("the capability 'embeddings' needs inputs")
+            return self
+        meaningless = {
+            "stream": self.stream,
+            "tools": self.tools,
+            "parameters": self.parameters != Parameters(),
+            "output": self.output != OutputSpec(),
+            f"route.strategy {route.strategy!r}": route.strategy not in EMBEDDING_STRATEGIES,
+            "route.members": route.members is not None,
+            "route.quorum": route.quorum is not None,
+        }
+        found = [name for name, given in meaningless.items() if given]
+        if found:
+            raise ValueError(f"inputs are turned into vectors: leave out {', '.join(found)}")
         return self

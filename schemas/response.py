@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from millrace.schemas.call import AttemptSummary, PromptRef
+from millrace.schemas.embedding import Vectors
 from millrace.schemas.errors import ErrorInfo
 from millrace.schemas.message import ToolCall
 from millrace.schemas.record import Frozen, Instant, Record
@@ -43,6 +44,10 @@ class Response(Record):
     data: Any = None
     """The parsed answer, where the output format is json."""
     tool_calls: tuple[ToolCall, ...] = ()
+    embeddings: Vectors = ()
+    """A vector for each of the request's inputs, in their order; `text` is empty then."""
+    refusal: str = ""
+    """The words in which the model declined to answer, where the vendor tells them from answers."""
     finish_reason: FinishReason | None = None
     provider: str | None = None
     model: str | None = None

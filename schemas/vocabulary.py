@@ -30,7 +30,11 @@ Hardware = Literal["cloud", "gpu", "cpu"]
 
 HardwareWish = Literal["any", "local", "cloud", "gpu", "cpu"]
 Sensitivity = Literal["normal", "private"]
-Capability = Literal["tools", "vision", "json", "json_schema", "reasoning", "long_context", "code"]
+Capability = Literal[
+    "tools", "vision", "json", "json_schema", "reasoning", "long_context", "code", "embeddings"
+]
+"""What a model can do; one that can do nothing but `embeddings` is never asked for an answer."""
+
 OutputFormat = Literal["text", "json"]
 EnsembleMode = Literal["vote"]
 TerminalStatus = Literal["completed", "failed", "expired", "cancelled", "rejected"]

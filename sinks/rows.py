@@ -24,7 +24,7 @@ from millrace.sinks.protocol import ReceivedRequest
 Row = tuple[Any, ...]
 
 _RESERVED, _SPENT = 1, 2
-_CONTENT = {"prompt", "messages", "template", "variables", "tools"}
+_CONTENT = {"prompt", "messages", "template", "variables", "inputs", "tools"}
 _MONEY_STEP = Decimal("1e-12")
 _MONEY_LIMIT = Decimal("1e26")
 _EXACT = Context(prec=60, rounding=ROUND_HALF_EVEN)
@@ -60,7 +60,7 @@ def request_row(received: ReceivedRequest, *, store_text: bool) -> Row:
         request.stream,
         request.reply_to or "",
         _ms_or_none(request.deadline),
-        len(request.messages) if request.messages is not None else 1,
+        _message_count(request),
         len(request.tools),
         received.size_bytes,
         _content(request) if store_text else "",
@@ -70,6 +70,8 @@ def request_row(received: ReceivedRequest, *, store_text: bool) -> Row:
         received.topic,
         received.partition,
         received.offset,
+        len(request.inputs or ()),
+        request.dimensions or 0,
     )
 
 
@@ -152,6 +154,8 @@ def response_row(response: Response, *, store_text: bool) -> Row:
         replay.original_request_id if replay else "",
         _ms_or_none(response.accepted_at),
         _ms(response.completed_at),
+        len(response.embeddings),
+        len(response.embeddings[0]) if response.embeddings else 0,
     )
 
 
@@ -200,6 +204,12 @@ def _ms(moment: datetime) -> int:
 
 def _ms_or_none(moment: datetime | None) -> int | None:
     return None if moment is None else _ms(moment)
+
+
+def _message_count(request: Request) -> int:
+    if request.inputs is not None:
+        return 0
+    return len(request.messages) if request.messages is not None else 1
 
 
 def _content(request: Request) -> str:

@@ -86,6 +86,8 @@ REQUESTS = _table(
         ("topic", _NAME),
         ("partition", "Int32"),
         ("offset", "Int64"),
+        ("input_count", "UInt32"),
+        ("dimensions", "UInt32"),
     ),
 )
 
@@ -169,6 +171,8 @@ RESPONSES = _table(
         ("original_request_id", "String"),
         ("accepted_at", f"Nullable({_MOMENT})"),
         ("completed_at", _MOMENT),
+        ("embedding_count", "UInt32"),
+        ("embedding_dimensions", "UInt32"),
     ),
 )
 

@@ -9,8 +9,7 @@ from millrace.agents.budget_policy import BudgetPolicy
 from millrace.providers.entry import ProviderEntry
 from millrace.providers.pricing import Pricing
 from millrace.schemas.budget import BudgetClaim, BudgetSettlement
-from millrace.schemas.call import Call
-from millrace.schemas.message import Message, ToolDefinition
+from millrace.schemas.call import Call, Job
 from millrace.schemas.record import Record
 from millrace.streams.topics import TopicNames
 
@@ -44,18 +43,19 @@ class EstimateCall:
 
     entries: Mapping[str, ProviderEntry]
     pricing: Pricing
-    count_tokens: Callable[[Sequence[Message], Sequence[ToolDefinition]], int]
+    count_tokens: Callable[[Job], int]
     output_tokens: int = OUTPUT_TOKENS
 
     def __call__(self, call: Call) -> Estimate:
         """Estimate the prompt with a margin, and the answer at its longest."""
         job, target = call.job, call.target
-        counted = self.count_tokens(job.messages, job.tools)
-        input_tokens = round(counted * _INPUT_MARGIN)
+        input_tokens = round(self.count_tokens(job) * _INPUT_MARGIN)
         entry = self.entries.get(target.provider)
         facts = entry.models.get(target.model) if entry is not None else None
         limits = (job.parameters.max_output_tokens, facts.max_output_tokens if facts else None)
         output_tokens = min(filter(None, limits), default=self.output_tokens)
+        if job.inputs:
+            output_tokens = 0
         usd = None
         if entry is not None:
             usd = self.pricing.estimate(

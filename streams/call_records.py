@@ -162,6 +162,8 @@ class CallRecords:
                     "text": "",
                     "reasoning": "",
                     "tool_calls": (),
+                    "embeddings": (),
+                    "refusal": "",
                     "error": ErrorInfo(code="too_large", message=error.message),
                 }
             )

@@ -7,6 +7,7 @@ import httpx
 import orjson
 import structlog
 
+from millrace.providers.embedding_models import embedding_facts
 from millrace.providers.entry import ModelEntry, ProviderEntry
 from millrace.providers.http_provider import HttpProvider
 from millrace.providers.ollama_models import OllamaModels, PullProgress
@@ -113,4 +114,7 @@ async def _listed(
         ) from error
     if not names:
         raise ConfigurationError(f"providers.{name}: {base} has no models yet; pull one first")
-    return {model: ModelEntry(capabilities=_ASSUMED) for model in names}
+    return {
+        name: ModelEntry.model_validate(embedding_facts(name) or {"capabilities": _ASSUMED})
+        for name in names
+    }

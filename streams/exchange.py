@@ -15,7 +15,7 @@ from millrace.providers.circuit import Permit
 from millrace.providers.protocol import (
     Completion,
     ModelRequest,
-    Provider,
+    ModelServer,
     ReasoningDelta,
     TextDelta,
     ToolArgumentsDelta,
@@ -36,6 +36,7 @@ from millrace.streams.cancellations import Cancellations
 from millrace.streams.chunk_stream import ChunkStream
 from millrace.streams.crash_points import CrashPoint
 from millrace.streams.dead_letters import Clock
+from millrace.streams.embedding_exchange import embed
 from millrace.streams.reckoning import Reckoning, Reply, milliseconds
 from millrace.streams.retrying import Retrying, circuit_open
 from millrace.streams.trying_again import again
@@ -67,7 +68,7 @@ class Exchange:
     its next attempt, here after a short wait or by way of the retries topic after a long one.
     """
 
-    provider: Provider
+    provider: ModelServer
     reckoning: Reckoning
     records: CallRecords
     retrying: Retrying
@@ -251,6 +252,9 @@ class Exchange:
 
     async def _read(self, call: Call, reply: Reply, chunks: ChunkStream) -> None:
         job = call.job
+        if job.inputs:
+            reply.completion = await embed(self.provider, call)
+            return
         request = ModelRequest(
             model=call.target.model,
             messages=job.messages,
@@ -311,6 +315,8 @@ class Exchange:
             text=text,
             reasoning=completion.reasoning if completion else "".join(reply.reasoning),
             tool_calls=completion.tool_calls if completion else (),
+            embeddings=completion.embeddings if completion else (),
+            refusal=completion.refusal if completion else "",
             finish_reason=result.finish_reason,
             usage=result.usage,
             cost_usd=result.cost_usd,

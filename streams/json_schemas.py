@@ -12,7 +12,7 @@ from millrace.schemas.dead_letter import DeadLetter
 from millrace.schemas.ledger import UsageEvent
 from millrace.schemas.outcome import AttemptOutcome, JoinOpened, JoinTimeout, Refusal
 from millrace.schemas.record import Record
-from millrace.schemas.request import Request
+from millrace.schemas.request import EMBEDDING_STRATEGIES, Request
 from millrace.schemas.response import Response
 from millrace.schemas.retry import Retry
 
@@ -140,16 +140,50 @@ def _given(name: str, kind: str) -> dict[str, Any]:
     return {"required": [name], "properties": {name: {"type": kind}}}
 
 
+_ONLY_VECTORS: dict[str, Any] = {
+    "properties": {
+        "stream": {"const": False},
+        "tools": {"maxItems": 0},
+        "parameters": {"additionalProperties": {"enum": [None, []]}},
+        "output": {"properties": {"format": {"const": "text"}, "schema": {"type": "null"}}},
+        "route": {
+            "properties": {
+                "strategy": {"enum": sorted(EMBEDDING_STRATEGIES)},
+                "members": {"type": "null"},
+                "quorum": {"type": "null"},
+            }
+        },
+    }
+}
+
 _REQUEST_RULES: dict[str, Any] = {
     "oneOf": [
         _given("prompt", "string"),
         _given("messages", "array"),
         _given("template", "string"),
+        _given("inputs", "array"),
     ],
     "if": {"required": ["variables"], "properties": {"variables": {"minProperties": 1}}},
     "then": _given("template", "string"),
+    "allOf": [
+        {
+            "if": _given("inputs", "array"),
+            "then": _ONLY_VECTORS,
+            "else": {
+                "properties": {
+                    "dimensions": {"type": "null"},
+                    "route": {
+                        "properties": {
+                            "capabilities": {"not": {"contains": {"const": "embeddings"}}}
+                        }
+                    },
+                }
+            },
+        }
+    ],
 }
-"""What `Request` checks across fields: one source of text, and variables only for a template."""
+"""What `Request` checks across fields: one source of text, variables only for a template, and
+nothing about answers beside inputs."""
 
 _OUTPUT_RULES: dict[str, Any] = {
     "if": _given("schema", "object"),

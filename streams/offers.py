@@ -3,8 +3,15 @@
 from collections.abc import Mapping
 
 from millrace.agents.offers import Offer
-from millrace.providers.entry import ProviderEntry
+from millrace.providers.entry import ModelEntry, ProviderEntry, WireName
 from millrace.providers.pricing import Pricing
+from millrace.providers.wires.gemini_embeddings import GeminiEmbeddings
+from millrace.providers.wires.openai_embeddings import OpenAiEmbeddings
+
+_MOST_INPUTS: dict[WireName, int | None] = {
+    "openai": OpenAiEmbeddings.max_inputs,
+    "gemini": GeminiEmbeddings.max_inputs,
+}
 
 
 def offers(entries: Mapping[str, ProviderEntry], pricing: Pricing) -> tuple[Offer, ...]:
@@ -24,6 +31,13 @@ def offers(entries: Mapping[str, ProviderEntry], pricing: Pricing) -> tuple[Offe
                     quality=facts.quality,
                     input_usd_per_million=input_price,
                     output_usd_per_million=output_price,
+                    dimensions=facts.dimensions,
+                    max_inputs=_most_inputs(entry, facts),
                 )
             )
     return tuple(found)
+
+
+def _most_inputs(entry: ProviderEntry, facts: ModelEntry) -> int | None:
+    bounds = (facts.max_inputs, _MOST_INPUTS.get(entry.wire))
+    return min((each for each in bounds if each is not None), default=None)

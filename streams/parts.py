@@ -23,7 +23,7 @@ from millrace.providers.circuit import Circuits, CircuitState
 from millrace.providers.entry import ProviderEntry
 from millrace.providers.pricing import Pricing
 from millrace.providers.registry import build_provider
-from millrace.providers.tokens import estimate_messages, estimate_text
+from millrace.providers.tokens import estimate_job, estimate_messages, estimate_text
 from millrace.schemas.call import Call
 from millrace.schemas.errors import PipelineError
 from millrace.schemas.ids import uuid7
@@ -60,7 +60,7 @@ from millrace.streams.sink_consumer import SinkConsumer
 from millrace.streams.stream_app import StreamApp
 from millrace.streams.tally import Tally
 from millrace.streams.topic_admin import TopicAdmin
-from millrace.streams.topics import TopicNames
+from millrace.streams.topics import TopicNames, max_outcome_bytes
 
 log = structlog.get_logger(__name__)
 
@@ -227,7 +227,7 @@ class Parts:
             estimate=EstimateCall(
                 entries=self.settings.enabled_providers,
                 pricing=Pricing(now=utc_now),
-                count_tokens=estimate_messages,
+                count_tokens=estimate_job,
             ),
         )
 
@@ -247,6 +247,7 @@ class Parts:
                 offers=offers(settings.enabled_providers, Pricing(now=utc_now)),
                 policy=settings.routes,
                 count_tokens=estimate_messages,
+                max_outcome_bytes=max_outcome_bytes(settings.kafka),
             ),
             gate=self.budget_gate(),
             publisher=self.publisher,
@@ -283,7 +284,7 @@ class _EstimatedTokens:
     """Counts where a provider does not say."""
 
     def request(self, call: Call) -> int:
-        return estimate_messages(call.job.messages, call.job.tools)
+        return estimate_job(call.job)
 
     def text(self, text: str) -> int:
         return estimate_text(text)

@@ -245,6 +245,11 @@ def topic_specs(
     return tuple(specs)
 
 
+def max_outcome_bytes(settings: KafkaSettings) -> int:
+    """The largest record that the topics of outcomes and responses take."""
+    return settings.max_request_bytes * _WRAPPING_FACTOR
+
+
 def _spec(settings: KafkaSettings, name: str, kind: TopicKind, row: _Kind) -> TopicSpec:
     chosen = settings.topics.get(kind, TopicSettings())
     hours = chosen.retention_hours or row.retention_days * _DAY_HOURS

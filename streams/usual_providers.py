@@ -7,6 +7,8 @@ is replaced by naming the provider in the config file.
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from millrace.providers.embedding_models import embedding_facts
+
 _TEXT_TOOLS = ["tools", "json", "json_schema"]
 
 
@@ -42,6 +44,8 @@ def _openai(environ: Mapping[str, str]) -> dict[str, Any]:
             "gpt-4.1": _model(80, 1_047_576, "vision", "code", "long_context"),
             "gpt-4.1-mini": _model(60, 1_047_576, "vision", "code", "long_context"),
             "gpt-4.1-nano": _model(40, 1_047_576, "vision", "long_context"),
+            "text-embedding-3-large": {"quality": 60},
+            "text-embedding-3-small": {},
         },
     )
 
@@ -68,6 +72,7 @@ def _gemini(_: Mapping[str, str]) -> dict[str, Any]:
         {
             "gemini-2.5-pro": _model(85, 1_048_576, "vision", "code", "reasoning", "long_context"),
             "gemini-2.5-flash": _model(65, 1_048_576, "vision", "code", "long_context"),
+            "gemini-embedding-001": {},
         },
     )
 
@@ -93,7 +98,9 @@ def _local(wire: str, variable: str, models_variable: str) -> Callable[..., dict
             "base_url": environ[variable],
             "hardware": "gpu",
             "models": {
-                name: {"capabilities": ["json", "json_schema", "tools"]} for name in names if name
+                name: embedding_facts(name) or {"capabilities": ["json", "json_schema", "tools"]}
+                for name in names
+                if name
             },
         }
 

@@ -47,7 +47,7 @@ class SimulatorSettings(Frozen):
     """How likely a model disagrees with the others on a closed question."""
     prompt_cache: bool = False
     """Count a long beginning that was sent before as cached, as the provider would."""
-    models: tuple[str, ...] = ("sim-large", "sim-small")
+    models: tuple[str, ...] = ("sim-large", "sim-small", "sim-embed")
     """What an instance without a list of its own says that it offers."""
     instances: dict[str, InstanceSettings] = Field(default_factory=dict)
     ledger_path: Path | None = None

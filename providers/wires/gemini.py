@@ -125,8 +125,9 @@ def _parts(turn: Turn, *, signed: bool) -> list[dict[str, Any]]:
         part: dict[str, Any] = {
             "functionCall": {"id": call.id, "name": call.name, "args": arguments_of(call)}
         }
-        if signed:
-            part["thoughtSignature"] = _NO_SIGNATURE
+        signature = call.signature or (_NO_SIGNATURE if signed else None)
+        if signature is not None:
+            part["thoughtSignature"] = signature
         parts.append(part)
     return parts
 

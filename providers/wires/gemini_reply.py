@@ -90,6 +90,7 @@ class GeminiReply(Reply):
                 call_id=call.get("id") or None,
                 name=call["name"],
                 arguments=orjson.dumps(call.get("args") or {}).decode(),
+                signature=part.get("thoughtSignature") or None,
             )
         elif part.keys() - {"thought", "thoughtSignature"} and not any(
             name in part for name in _PASSED_OVER

@@ -42,13 +42,12 @@ class OpenAiReply(Reply):
 
     end_mark = b"[DONE]"
 
-    __slots__ = ("_proxy_cost", "_raw_usage", "_refused")
+    __slots__ = ("_proxy_cost", "_raw_usage")
 
     def __init__(self, *, limits: ReplyLimits, proxy_cost: str | None) -> None:
         super().__init__(frames=EventFrames(max_bytes=limits.max_frame_bytes), limits=limits)
         self._proxy_cost = proxy_cost
         self._raw_usage: dict[str, Any] | None = None
-        self._refused = False
 
     def _read(self, document: Any) -> Iterator[ProviderEvent]:
         choices = document.get("choices")
@@ -105,7 +104,7 @@ class OpenAiReply(Reply):
         elif (function := delta.get("function_call")) and function.get("name"):
             yield from self._read_tool_calls([{"function": function}])
         if delta.get("refusal"):
-            self._refused = True
+            self._refusal.append(delta["refusal"])
 
     def _end(self, finish: str) -> None:
         if finish in _BROKEN_OFF:
@@ -115,7 +114,7 @@ class OpenAiReply(Reply):
             )
         self._complete = True
         self._finish = _FINISH.get(finish, "other")
-        if self._refused and self._finish == "stop":
+        if self._refusal and self._finish == "stop":
             # The model itself declined; the vendor calls that a normal stop.
             self._finish = "content_filter"
 

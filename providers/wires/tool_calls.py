@@ -7,12 +7,13 @@ from millrace.schemas.message import ToolCall
 
 
 class _Pieces:
-    __slots__ = ("arguments", "id", "name")
+    __slots__ = ("arguments", "id", "name", "signature")
 
     def __init__(self) -> None:
         self.id: str | None = None
         self.name = ""
         self.arguments: list[str] = []
+        self.signature: str | None = None
 
 
 class ToolCallPieces:
@@ -53,6 +54,7 @@ class ToolCallPieces:
         call_id: str | None = None,
         name: str | None = None,
         arguments: str = "",
+        signature: str | None = None,
     ) -> Iterator[ToolArgumentsDelta]:
         """Take a piece and give the delta for it; nothing when it says nothing new.
 
@@ -76,6 +78,7 @@ class ToolCallPieces:
             call.id = new_id
         if new_name is not None:
             call.name = new_name
+        call.signature = signature or call.signature
         if arguments:
             call.arguments.append(arguments)
         if arguments or new_id is not None or new_name is not None:
@@ -88,6 +91,11 @@ class ToolCallPieces:
     def calls(self) -> tuple[ToolCall, ...]:
         """The calls as they stand now; one without arguments has an empty object."""
         return tuple(
-            ToolCall(id=call.id, name=call.name, arguments="".join(call.arguments) or "{}")
+            ToolCall(
+                id=call.id,
+                name=call.name,
+                arguments="".join(call.arguments) or "{}",
+                signature=call.signature,
+            )
             for call in self._calls
         )

@@ -46,6 +46,7 @@ class Reply(ABC):
         "_model",
         "_reasoning",
         "_received",
+        "_refusal",
         "_response_id",
         "_text",
         "_tools",
@@ -60,6 +61,7 @@ class Reply(ABC):
         self._received = 0
         self._text: list[str] = []
         self._reasoning: list[str] = []
+        self._refusal: list[str] = []
         self._tools = ToolCallPieces()
         self._finish: FinishReason | None = None
         self._usage: Usage | None = None
@@ -156,6 +158,7 @@ class Reply(ABC):
         return Completion(
             text="".join(self._text),
             reasoning="".join(self._reasoning),
+            refusal="".join(self._refusal),
             tool_calls=self._tools.calls(),
             finish_reason=finish,
             usage=self._usage,

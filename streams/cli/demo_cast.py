@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from millrace.providers.embedding_models import embedding_facts
 from millrace.providers.simulator.server import Simulator
 from millrace.providers.simulator.settings import InstanceSettings, SimulatorSettings
 from millrace.streams.usual_providers import usual_providers
@@ -9,7 +10,7 @@ from millrace.streams.usual_providers import usual_providers
 _CLOUD = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY")
 _LOCAL_MODELS: dict[str, tuple[str, dict[str, int]]] = {
     "ollama-gpu": ("gpu", {"llama3.1:8b": 45, "qwen2.5-coder:14b": 55}),
-    "ollama-cpu": ("cpu", {"llama3.2:3b": 30}),
+    "ollama-cpu": ("cpu", {"llama3.2:3b": 30, "nomic-embed-text": 40}),
 }
 """Hardware, and models with the operator's rating."""
 
@@ -53,7 +54,12 @@ def simulated_entries(simulator: Simulator) -> dict[str, dict[str, Any]]:
             "wire": "ollama",
             "hardware": hardware,
             "models": {
-                model: {"quality": quality, "capabilities": ["json", "json_schema", "tools"]}
+                model: {
+                    **(
+                        embedding_facts(model) or {"capabilities": ["json", "json_schema", "tools"]}
+                    ),
+                    "quality": quality,
+                }
                 for model, quality in models.items()
             },
         }

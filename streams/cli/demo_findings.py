@@ -16,6 +16,7 @@ def findings(recording: Recording, lines: Sequence[SentLine]) -> list[str]:
         *_lines(recording, lines),
         *_strangers(recording, lines),
         *_streams(recording, lines),
+        *_vectors(recording, lines),
     ]
 
 
@@ -62,6 +63,25 @@ def _streams(recording: Recording, lines: Sequence[SentLine]) -> Iterator[str]:
             problem = _stream_problem(recording.chunks.get(line.request_id, []), response)
             if problem is not None:
                 yield f"line {line.sent.line} ({line.request_id}): {problem}"
+
+
+def _vectors(recording: Recording, lines: Sequence[SentLine]) -> Iterator[str]:
+    for line in lines:
+        request = line.line.request
+        ends = recording.responses.get(line.request_id, [])
+        if request is None or request.inputs is None or not line.line.ends or len(ends) != 1:
+            continue
+        vectors = ends[0].embeddings
+        lengths = {len(vector) for vector in vectors}
+        if ends[0].status == "completed" and (
+            len(vectors) != len(request.inputs)
+            or len(lengths) != 1
+            or request.dimensions not in {None, *lengths}
+        ):
+            yield (
+                f"line {line.sent.line} ({line.request_id}): {len(vectors)} vectors of "
+                f"{sorted(lengths)} numbers for {len(request.inputs)} inputs"
+            )
 
 
 def _stream_problem(chunks: Sequence[Chunk], response: Response) -> str | None:

@@ -63,13 +63,14 @@ def live_lines(lines: Sequence[Line], *, budget_usd: Decimal, local: bool) -> Se
     """Choose some of the plain requests, at most one of a task, and bound what each may cost.
 
     Together, and with every fallback, they cannot be estimated to cost more than the budget.
-    Requests that misbehave on command, name models or providers, or are ensembles are left out;
+    Requests that misbehave on command, name models or providers, are ensembles or ask for vectors
+    are left out;
     private ones too, unless a local provider is there.
     """
     chosen: dict[str, Request] = {}
     for line in lines:
         request = line.request
-        if request is None or line.meant != "completed" or line.misbehaves:
+        if request is None or line.meant != "completed" or line.misbehaves or request.inputs:
             continue
         route = request.route
         bound = route.providers or route.models or route.capabilities

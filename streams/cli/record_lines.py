@@ -104,6 +104,9 @@ def _error(fields: Fields) -> str:
 def _request(fields: Fields) -> list[str]:
     messages = fields.get("messages") or [{}]
     text = fields.get("prompt") or fields.get("template") or messages[-1].get("content", "")
+    inputs = fields.get("inputs")
+    if inputs:
+        text = f"{len(inputs)} to embed: {inputs[0]}"
     return [
         str(fields.get("request_id") or "(no id)"),
         str(fields.get("task") or "general"),
@@ -129,7 +132,7 @@ def _response(fields: Fields) -> list[str]:
         _place(fields),
         _money(fields) if fields.get("usage") else "",
         f"{total:,.0f} ms" if total is not None else "",
-        _error(fields) or _excerpt(fields.get("text") or ""),
+        _error(fields) or _excerpt(fields.get("text") or _vectors(fields)),
     ]
 
 
@@ -148,8 +151,13 @@ def _outcome(fields: Fields) -> list[str]:
         *_call(fields["call"])[:2],
         fields["status"],
         _money(fields) if fields.get("usage") else "",
-        _error(fields) or _excerpt(fields.get("text") or ""),
+        _error(fields) or _excerpt(fields.get("text") or _vectors(fields)),
     ]
+
+
+def _vectors(fields: Fields) -> str:
+    vectors = fields.get("embeddings")
+    return f"{len(vectors)} vectors of {len(vectors[0])} numbers" if vectors else ""
 
 
 def _refusal(fields: Fields) -> list[str]:

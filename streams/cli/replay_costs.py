@@ -8,11 +8,12 @@ from millrace.agents.accept_request import AcceptRequest
 from millrace.agents.plan_route import PlanRoute
 from millrace.prompts.library import PACKAGED, PromptLibrary
 from millrace.providers.pricing import Pricing
-from millrace.providers.tokens import estimate_messages
+from millrace.providers.tokens import estimate_job, estimate_messages
 from millrace.schemas.call import Candidate
 from millrace.streams.offers import offers
 from millrace.streams.replay import Again
 from millrace.streams.settings import Settings
+from millrace.streams.topics import max_outcome_bytes
 
 
 def acceptance(settings: Settings) -> AcceptRequest:
@@ -41,7 +42,7 @@ class CostEstimate:
             InvalidEventError: No model fits.
         """
         plan = self.plan.plan(again.job, again.request.route)
-        asked = estimate_messages(again.job.messages, again.job.tools)
+        asked = estimate_job(again.job)
         total = Decimal(0)
         for member in plan.members:
             cost = self._cost(member.candidates[0], again, asked)
@@ -53,6 +54,8 @@ class CostEstimate:
     def _cost(self, candidate: Candidate, again: Again, input_tokens: int) -> Decimal | None:
         allowed = again.job.parameters.max_output_tokens
         expected = self.output_tokens if allowed is None else min(allowed, self.output_tokens)
+        if again.job.inputs:
+            expected = 0
         return self.pricing.estimate(
             self.settings.providers[candidate.provider],
             candidate.model,
@@ -70,6 +73,7 @@ def cost_estimate(settings: Settings, *, output_tokens: int) -> CostEstimate:
             offers=offers(settings.enabled_providers, pricing),
             policy=settings.routes,
             count_tokens=estimate_messages,
+            max_outcome_bytes=max_outcome_bytes(settings.kafka),
         ),
         pricing=pricing,
         output_tokens=output_tokens,

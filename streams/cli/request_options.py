@@ -16,6 +16,8 @@ from millrace.schemas.request import Request
 def request_tree(
     *,
     prompt: str | None,
+    inputs: Sequence[str],
+    dimensions: int | None,
     task: str | None,
     template: str | None,
     variables: Sequence[str],
@@ -50,6 +52,8 @@ def request_tree(
             "team": team,
             "conversation_id": conversation,
             "prompt": prompt,
+            "inputs": list(inputs),
+            "dimensions": dimensions,
             "template": template,
             "variables": {name: _value(text) for name, text in pairs("--var", variables)},
             "route": _given(

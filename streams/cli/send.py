@@ -59,6 +59,12 @@ def send(
         ),
     ] = None,
     prompt: Annotated[str | None, typer.Option(help="Ask this.")] = None,
+    embed: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="Turn this into a vector.")
+    ] = None,
+    dimensions: Annotated[
+        int | None, typer.Option(metavar="N", help="With --embed: the length of the vectors.")
+    ] = None,
     task: Annotated[str | None, typer.Option(help="The task type, such as code_review.")] = None,
     template: Annotated[str | None, typer.Option(help="Ask by a template: name or name@2.")] = None,
     var: Annotated[
@@ -119,22 +125,24 @@ def send(
       millrace send requests.jsonl --follow --timeout 60
       millrace send --template code_review@1 --var code=@app.py --var language=python -f
       jq -c . questions.json | millrace send - --json
+      millrace send --embed "a mill" --embed "a river" --dimensions 256 --follow
       millrace send --prompt "7 * 6?" --strategy ensemble --members 3 --id sum-1 -f
     """
     now = datetime.now(UTC)
     tree = request_tree(
-        prompt=prompt, task=task, template=template, variables=var or [], models=model or [],
-        providers=provider or [], strategy=strategy, members=members, hardware=hardware,
-        private=private, max_cost=max_cost, max_tokens=max_tokens, temperature=temperature,
-        schema=schema, stream=stream, team=team, tags=tag or [], request_id=request_id,
-        conversation=conversation, reply_to=reply_to, deadline=deadline, now=now,
+        prompt=prompt, inputs=embed or [], dimensions=dimensions, task=task, template=template,
+        variables=var or [], models=model or [], providers=provider or [], strategy=strategy,
+        members=members, hardware=hardware, private=private, max_cost=max_cost,
+        max_tokens=max_tokens, temperature=temperature, schema=schema, stream=stream, team=team,
+        tags=tag or [], request_id=request_id, conversation=conversation, reply_to=reply_to,
+        deadline=deadline, now=now,
     )  # fmt: skip
     if tree:
         if file is not None or raw:
             raise ConfigurationError(
                 "options that make a request do not go with a file or --raw: give one or the other"
             )
-        if followed:
+        if followed and not embed:
             tree["stream"] = True
         lines: Iterable[Outgoing | BadLine] = [outgoing(single_request(tree), line=1, new_id=uuid7)]
     else:
@@ -158,7 +166,7 @@ def send(
 def _content(file: Path | None) -> list[bytes]:
     if file is None and sys.stdin.isatty():
         raise ConfigurationError(
-            "nothing to send: give a file of JSON lines, - for stdin, or --prompt"
+            "nothing to send: give a file of JSON lines, - for stdin, --prompt or --embed"
         )
     if file is None or file == STDIN:
         return sys.stdin.buffer.read().split(b"\n")

@@ -8,6 +8,8 @@ from millrace.schemas.response import Response
 from millrace.streams.cli.output import printable
 from millrace.streams.status import dollars
 
+_NUMBERS_SHOWN = 4
+
 
 @dataclass(slots=True)
 class _Stream:
@@ -57,10 +59,11 @@ class Transcript:
                 self._text(name, stream, response.text[len(stream.shown) :])
                 whole = True
             self._finish_line(name, stream)
-        if not whole and response.text:
+        text = response.text or vectors_line(response)
+        if not whole and text:
             name = (response.request_id, 0)
             stream = _Stream((0, ""))
-            self._text(name, stream, response.text)
+            self._text(name, stream, text)
             self._finish_line(name, stream)
         self.write(f"{ending(response)}\n")
 
@@ -86,6 +89,17 @@ class Transcript:
         member = f"/{name[1]}" if name[1] else ""
         prefix = "" if self.inline else f"{printable(name[0])}{member} │ "
         self.write(f"{prefix}{printable(text)}\n")
+
+
+def vectors_line(response: Response) -> str:
+    """How many vectors there are, and how the first begins; empty where there is none."""
+    vectors = response.embeddings
+    if not vectors:
+        return ""
+    first = ", ".join(f"{number:.4g}" for number in vectors[0][:_NUMBERS_SHOWN])
+    more = ", …" if len(vectors[0]) > _NUMBERS_SHOWN else ""
+    many = "vector" if len(vectors) == 1 else "vectors"
+    return f"{len(vectors)} {many} of {len(vectors[0])} numbers: [{first}{more}]"
 
 
 def ending(response: Response) -> str:

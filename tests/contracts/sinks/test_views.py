@@ -318,6 +318,7 @@ async def test_every_report_answers_with_the_columns_it_promises(
             make.usage("r2", prompt=prompt, timing={"total_ms": 5}),
             make.usage("r3", status="failed"),
             make.response("r2", attempts=[failed, make.attempt(2)]),
+            make.response("r4", embeddings=((0.5,),)),
             make.response("x1", replay=replay),
             make.dead_letter(),
         ]

@@ -90,6 +90,16 @@ def test_models_and_providers_bind_in_place_of_those_asked_for() -> None:
     assert (route.models, route.providers, route.sensitivity) == (("m",), ("p",), "private")
 
 
+def test_texts_to_be_embedded_are_sent_again_as_they_were() -> None:
+    """To another model, if that is asked."""
+    value = {"request_id": "1", "inputs": ["a", "b"], "dimensions": 8}
+    again = _again(_replay(variation=Variation(models=("m",))), value)
+
+    assert (again.request.inputs, again.request.dimensions) == (("a", "b"), 8)
+    assert again.job.inputs == ("a", "b")
+    assert again.request.route.models == ("m",)
+
+
 def test_a_prompt_replaces_the_template_only() -> None:
     """Requests without a template, or whose variables do not fit, are left out."""
     replay = _replay(variation=Variation(prompt="general@1"))

@@ -119,3 +119,25 @@ def test_a_bad_line_must_be_kept_whole(letters: list[DeadLetter], fault: str) ->
     (found,) = findings(recording(ends=[REJECTED], chunks=[], letters=letters), sent(BAD))
 
     assert fault in found
+
+
+@pytest.mark.parametrize(
+    ("vectors", "fault"),
+    [
+        (((0.5, 1.0), (1.0, 0.5)), None),
+        (((0.5, 1.0),), "1 vectors of [2] numbers for 2 inputs"),
+        ((), "0 vectors of [] numbers for 2 inputs"),
+        (((0.5, 1.0), (1.0,)), "2 vectors of [1, 2] numbers"),
+        (((0.5,), (1.0,)), "2 vectors of [1] numbers"),
+    ],
+)
+def test_vectors_must_be_as_many_and_as_long_as_was_asked(
+    vectors: tuple[tuple[float, ...], ...], fault: str | None
+) -> None:
+    """One for each text."""
+    asked = b'{"request_id": "a", "inputs": ["x", "y"], "dimensions": 2}'
+    end = response("a", text="", embeddings=vectors)
+    found = findings(recording(ends=[end], chunks=[], letters=[]), sent(asked))
+
+    assert [each for each in found if fault is None or fault not in each] == []
+    assert bool(found) is (fault is not None)

@@ -296,3 +296,30 @@ async def test_what_is_not_of_this_wire_is_an_invalid_reply(server: Any, reply: 
     done = await server.ask("gemini", reply)
 
     assert isinstance(done.error, ReplyInvalidError)
+
+
+@pytest.mark.parametrize("model", ["gemini-2.5-pro", "gemini-3-pro-preview"])
+async def test_the_signature_of_a_call_comes_along_and_goes_back(server: Any, model: str) -> None:
+    """Of each call its own; the vendor refuses a conversation in which one was exchanged."""
+    call = {"functionCall": {"name": "f", "args": {"a": 1}}, "thoughtSignature": "c2ln"}
+    other = {"functionCall": {"name": "g", "args": {}}}
+    done = await server.ask("gemini", _event(_frame(call, other, finish="STOP")))
+
+    made = done.completion.tool_calls
+    assert [each.signature for each in made] == ["c2ln", None]
+
+    again = await server.ask(
+        "gemini",
+        _STOP,
+        request=_request(
+            Message(role="user", content="x"),
+            Message(role="assistant", tool_calls=made),
+            Message(role="tool", content="1"),
+            Message(role="tool", content="2"),
+            model=model,
+        ),
+    )
+    parts = again.sent["contents"][1]["parts"]
+    assert parts[0]["thoughtSignature"] == "c2ln"
+    unsigned = "skip_thought_signature_validator" if "-3-" in model else None
+    assert parts[1].get("thoughtSignature") == unsigned

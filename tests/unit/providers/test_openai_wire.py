@@ -335,10 +335,17 @@ async def test_finish_reasons_are_ours(server: Any, reason: str, ours: str) -> N
 
 
 async def test_a_refusal_is_a_filtered_answer(server: Any) -> None:
-    """The vendor calls it a normal stop; its text is no answer."""
-    done = await server.ask("openai", _chunk({"refusal": "I cannot"}), _chunk({}, "stop"), _DONE)
+    """The vendor calls it a normal stop; its words are no answer, and are kept apart."""
+    done = await server.ask(
+        "openai",
+        _chunk({"refusal": "I "}),
+        _chunk({"refusal": "cannot"}),
+        _chunk({}, "stop"),
+        _DONE,
+    )
 
     assert (done.completion.text, done.completion.finish_reason) == ("", "content_filter")
+    assert done.completion.refusal == "I cannot"
 
 
 @pytest.mark.parametrize(

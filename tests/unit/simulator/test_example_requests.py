@@ -38,6 +38,7 @@ def test_there_is_plenty_to_see() -> None:
     assert {request.stream for request in good} == {True, False}
     for field in ("prompt", "messages", "template"):
         assert sum(getattr(request, field) is not None for request in good) >= 5
+    assert sum(request.inputs is not None for request in good) >= 3
     assert sum(request.route.strategy == "ensemble" for request in good) >= 3
     assert sum(request.route.sensitivity == "private" for request in good) >= 3
 

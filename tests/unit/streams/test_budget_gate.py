@@ -30,7 +30,7 @@ def estimate(call: Call, provider: ProviderEntry | None) -> Estimate:
     """The estimate of a call whose prompt is counted as 100 tokens."""
     entries = {} if provider is None else {"p00": provider}
     return EstimateCall(
-        entries=entries, pricing=PRICING, count_tokens=lambda *_: 100, output_tokens=1_000
+        entries=entries, pricing=PRICING, count_tokens=lambda _: 100, output_tokens=1_000
     )(call)
 
 
@@ -41,6 +41,14 @@ def gate(*budgets: Budget) -> BudgetGate:
         topics=TopicNames(),
         estimate=lambda _: Estimate(Decimal("0.5"), 70),
     )
+
+
+def test_texts_to_be_embedded_have_no_answer_to_reckon_with() -> None:
+    """Only the texts, with the margin of every estimate."""
+    call = make_call(make_job(messages=(), inputs=("a", "b")))
+    priced = entry(price={"input": "2", "output": "8"})
+
+    assert estimate(call, priced) == (Decimal("0.0003"), 150)
 
 
 @pytest.mark.parametrize(("conversation", "key"), [(None, "r1"), ("talk", "talk")])

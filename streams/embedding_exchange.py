@@ -1,0 +1,29 @@
+"""The exchange of a call whose request is to be turned into vectors."""
+
+from millrace.providers.protocol import Completion, Embedder, EmbeddingRequest
+from millrace.schemas.call import Call
+
+
+async def embed(embedder: Embedder, call: Call) -> Completion:
+    """Have the whole batch embedded in one exchange; the completion has vectors in place of text.
+
+    Nothing is split: the router sends no batch that the wire or a record would not take, so that
+    an attempt is one exchange, and one row of the ledger.
+
+    Raises:
+        ProviderError: As `Embedder.embed`.
+    """
+    job = call.job
+    reply = await embedder.embed(
+        EmbeddingRequest(model=call.target.model, inputs=job.inputs, dimensions=job.dimensions)
+    )
+    return Completion(
+        text="",
+        finish_reason="stop",
+        usage=reply.usage,
+        reported_cost_usd=reply.reported_cost_usd,
+        model=reply.model,
+        load_ms=reply.load_ms,
+        key_alias=reply.key_alias,
+        embeddings=reply.vectors,
+    )
