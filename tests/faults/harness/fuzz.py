@@ -225,10 +225,12 @@ async def fuzz(
 def judge(tape: Tape, given: list[FuzzInput]) -> tuple[int, int, list[str]]:
     """How many were set aside byte for byte, how many taken, and what is wrong with the rest."""
     letters: Counter[bytes | None] = Counter()
+    wrong = []
     for entry in tape.entries["dead-letters"]:
         letters[_bytes(entry.body.get("value"))] += 1
+        if entry.body["error"]["code"] == "internal_error":
+            wrong.append(f"a fault of ours for the record at {entry.body['offset']}")
     dead = taken = 0
-    wrong = []
     for each in given:
         ends = tape.ends.get(each.request_id or "", [])
         accepted = any(end["status"] != "rejected" for end in ends)

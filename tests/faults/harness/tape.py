@@ -134,7 +134,7 @@ class Tape:
         topic = record.topic.removeprefix(self._prefix)
         try:
             body = json.loads(record.value) if record.value else {}
-        except ValueError:
+        except (ValueError, RecursionError):
             body = {}
         schema = dict(record.headers).get("schema", b"").decode()
         entry = Entry(
