@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from harness.cluster import SESSION_SECONDS
 from harness.fault import Fault, kill, together
-from harness.load import GENTLE
+from harness.load import ANYWHERE, GENTLE, PROMPT, STORMY
 from harness.outside import ROLES
 from harness.setting import Setting
 
@@ -239,10 +239,10 @@ BROKER = (
 )
 BROKER_AWAY_LONG = Fault("broker away for 60 s", _broker_away(60.0), excused=True, seconds=120)
 PROVIDER = (
-    Fault("connections to the provider reset", _provider_reset),
-    Fault("provider connections half-open", _provider_half_open),
-    Fault("provider slow", _provider_slow),
-    Fault("provider away", _provider_away),
+    Fault("connections to the provider reset", _provider_reset, kinds=ANYWHERE),
+    Fault("provider connections half-open", _provider_half_open, kinds=ANYWHERE),
+    Fault("provider slow", _provider_slow, kinds=ANYWHERE),
+    Fault("provider away", _provider_away, kinds=ANYWHERE),
 )
 STORE = (
     Fault("store away", _store_away, excused=True),
@@ -252,15 +252,15 @@ STORE = (
     Fault("store's disk full", _store_disk_full, excused=True),
 )
 UPSTREAM = (
-    Fault("upstream hangs", _upstream(5, hang=True)),
-    Fault("upstream falls silent", _upstream(5, hang_mid=3)),
-    Fault("upstream trickles", _upstream(3, slow=True, tokens=5)),
-    Fault("upstream cuts", _upstream(10, cut=3)),
-    Fault("upstream babbles", _upstream(5, malformed=2)),
+    Fault("upstream hangs", _upstream(5, hang=True), kinds=ANYWHERE),
+    Fault("upstream falls silent", _upstream(5, hang_mid=3), kinds=ANYWHERE),
+    Fault("upstream trickles", _upstream(3, slow=True, tokens=5), kinds=ANYWHERE),
+    Fault("upstream cuts", _upstream(10, cut=3), kinds=ANYWHERE),
+    Fault("upstream babbles", _upstream(5, malformed=2), kinds=ANYWHERE),
 )
-STORM = Fault("429 storm", _upstream(60, http=429, retry_after=0.5))
+STORM = Fault("429 storm", _upstream(60, http=429, retry_after=0.5), kinds=STORMY)
 PARTITIONS = Fault("more partitions", _more_partitions)
-CLOCK = Fault("clock jumps", _clock_jumps)
+CLOCK = Fault("clock jumps", _clock_jumps, kinds=PROMPT)
 
 CATALOGUE = (
     *KILLED,

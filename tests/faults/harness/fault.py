@@ -43,6 +43,7 @@ def together(name: str, faults: Sequence[Fault]) -> Fault:
     return Fault(
         name,
         inject,
+        kinds=faults[0].kinds,
         requests=max(fault.requests for fault in faults),
         excused=any(fault.excused for fault in faults),
         graceful=all(fault.graceful for fault in faults),

@@ -51,6 +51,19 @@ WAITING = (next(kind for kind in KINDS if kind.name == "throttled for long"),)
 LATE = (Kind("late", 1, fields={"route": _VOTE}, seconds=3.0, ends=frozenset({"expired"})),)
 """Nobody answers them in time, as long as no caller runs."""
 
+ANYWHERE = (
+    Kind("anywhere", 1),
+    Kind("streamed anywhere", 1, "latency=150 tokens=20 pace=60", {"stream": True}),
+)
+"""Nothing is wrong with these but what a fault of the upstream does to them, and any provider
+will do."""
+
+STORMY = (Kind("stormy", 1, ends=frozenset({"completed", "failed"})),)
+"""When everybody refuses for long enough, a request has to fail; it may do so once."""
+
+PROMPT = tuple(kind for kind in KINDS if kind not in WAITING)
+"""Those that wait for no time that a clock tells."""
+
 GENTLE = tuple(kind for kind in KINDS if kind.name in {"plain", "streamed", "voted"})
 """Those whose calls succeed at once, so that each is paid exactly once."""
 

@@ -16,7 +16,7 @@ from harness.watch import Commit
 
 from millrace.sinks.query import ClickHouseReader
 
-_SHOWN = 5
+_SHOWN = 8
 _CLOCK_SECONDS = 0.05
 """Records bear the time at which a producer made them; commits are seen by this process."""
 _BOOKED = """
