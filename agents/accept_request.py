@@ -1,13 +1,16 @@
 """Turns what a service asks into a job: rendered, bounded, checked."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Any
 
+from millrace.agents.classify_task import TaskGuess, classify_task
 from millrace.agents.json_schema import compile_schema
 from millrace.agents.policy import RequestPolicy
+from millrace.agents.validation.rules import check_rules
+from millrace.agents.validation.validators import BUILT_IN
 from millrace.prompts.library import PromptLibrary
 from millrace.schemas.call import Job, PromptRef
 from millrace.schemas.errors import InvalidEventError
@@ -24,23 +27,38 @@ class AcceptRequest:
     policy: RequestPolicy
     own_topics: tuple[str, ...]
     """Patterns of the pipeline's own topics, which no reply may go to."""
+    validators: Collection[str] = frozenset(BUILT_IN)
+    """Names that a request's `output.validators` may hold."""
 
-    def accept(self, request: Request, *, request_id: str, accepted_at: datetime) -> Job:
+    def guess_task(self, request: Request) -> TaskGuess | None:
+        """Guess what kind of work a request is; None where it or its template says so."""
+        if request.task is not None or request.template is not None:
+            return None
+        return None if request.inputs else classify_task(_given_messages(request))
+
+    def accept(
+        self,
+        request: Request,
+        *,
+        request_id: str,
+        accepted_at: datetime,
+        guess: TaskGuess | None = None,
+    ) -> Job:
         """Make the job of a request; the same request always makes the same job.
 
-        A deadline that has passed already is kept: whoever routes the job decides that it has
-        expired. What the template says of task and output holds where the request says nothing.
-        A replayed request never gets a `reply_to`.
+        `guess` is what `guess_task` said, for who has asked it already. A deadline that has passed
+        already is kept: whoever routes the job decides that it has expired. What the template
+        says of task and output holds where the request says nothing. A replayed request never
+        gets a `reply_to`.
 
         Raises:
             PromptError: The template does not exist or does not fit its variables.
             InvalidEventError: `reply_to` is not allowed, the rendered messages are too large,
-                or the output schema cannot be used.
+                or the output's schema, rules or validators cannot be used.
         """
         self.check_reply_to(request.reply_to)
-        prepared = self._prepare(request)
-        if prepared.output.json_schema is not None:
-            compile_schema(prepared.output.json_schema)
+        prepared = self._prepare(request, guess or self.guess_task(request))
+        self._check_output(prepared.output)
         return Job(
             request_id=request_id,
             task=prepared.task,
@@ -63,13 +81,26 @@ class AcceptRequest:
             deadline=self._deadline(request.deadline, accepted_at),
         )
 
-    def _prepare(self, request: Request) -> "_Prepared":
+    def _check_output(self, output: OutputSpec) -> None:
+        if output.json_schema is not None:
+            compile_schema(output.json_schema)
+        check_rules(output.rules)
+        unknown = [name for name in output.validators if name not in self.validators]
+        if unknown:
+            raise InvalidEventError(
+                f"output.validators names {', '.join(map(repr, unknown))}, which there are not; "
+                f"there are {', '.join(sorted(self.validators))}"
+            )
+
+    def _prepare(self, request: Request, guess: TaskGuess | None) -> "_Prepared":
         if request.template is not None:
             return self._render(request, request.template, request.variables)
-        if request.inputs is not None:
-            return _Prepared(messages=(), task=request.task, output=request.output, prompt=None)
-        messages = request.messages or (Message(role="user", content=request.prompt or ""),)
-        return _Prepared(messages=messages, task=request.task, output=request.output, prompt=None)
+        return _Prepared(
+            messages=_given_messages(request),
+            task=request.task or (guess.task if guess is not None else "general"),
+            output=request.output,
+            prompt=None,
+        )
 
     def _render(self, request: Request, template: str, variables: Mapping[str, Any]) -> "_Prepared":
         rendered = self.library.render(template, variables)
@@ -83,7 +114,7 @@ class AcceptRequest:
         given = request.model_fields_set
         return _Prepared(
             messages=rendered.messages,
-            task=request.task if "task" in given else rendered.task,
+            task=request.task or rendered.task,
             output=request.output if "output" in given else rendered.output or request.output,
             prompt=rendered.ref,
         )
@@ -121,6 +152,12 @@ class _Prepared:
     task: TaskType
     output: OutputSpec
     prompt: PromptRef | None
+
+
+def _given_messages(request: Request) -> tuple[Message, ...]:
+    if request.inputs:
+        return ()
+    return request.messages or (Message(role="user", content=request.prompt or ""),)
 
 
 def _matches(topic: str, patterns: tuple[str, ...]) -> bool:

@@ -1,12 +1,12 @@
 """Checks the vectors of an answer against what was asked."""
 
-from millrace.agents.validate_output import ValidOutput
+from millrace.agents.validation.verdict import InvalidOutput, ValidOutput
 from millrace.schemas.call import Job
 from millrace.schemas.embedding import Vectors
 from millrace.schemas.errors import ErrorInfo
 
 
-def check_embeddings(job: Job, vectors: Vectors) -> ValidOutput | ErrorInfo:
+def check_embeddings(job: Job, vectors: Vectors) -> ValidOutput | InvalidOutput:
     """Accept a vector for each input, all of one length, and of the length that was asked for.
 
     The adapters look at this as well. A record may be of another version's, and what ends a
@@ -21,4 +21,5 @@ def check_embeddings(job: Job, vectors: Vectors) -> ValidOutput | ErrorInfo:
         found = f"vectors of {lengths.pop()} numbers, not {job.dimensions}"
     else:
         return ValidOutput("")
-    return ErrorInfo(code="output_invalid", message=f"the answer has {found}", retryable=True)
+    message = f"the answer has {found}"
+    return InvalidOutput(ErrorInfo(code="output_invalid", message=message, retryable=True))

@@ -1,17 +1,16 @@
 """What a request demands of a model, and where a model falls short of it."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import NamedTuple
 
 from millrace.agents.offers import Offer
 from millrace.schemas.vocabulary import Capability, HardwareWish, Strategy, TaskType
 
-DEFAULT_OUTPUT_TOKENS = 1_024
-"""The length of an answer to reckon with where the request does not bound it."""
-
 _MILLION = Decimal(1_000_000)
 _SHOWN = Decimal("0.000000001")
+_FLOAT_ERROR = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,9 +28,35 @@ class Constraints:
     capabilities: frozenset[Capability]
     output: Capability | None
     """What helps with the output format; it orders, and never excludes."""
+    min_quality: int = 0
+    """The least rating for the task."""
+
+    def admits(self, offer: Offer) -> bool:
+        """Whether the offer does: the same as having no `misfits`, in a fraction of the time."""
+        if not offer.local:
+            if self.private or self.strategy == "local_only":
+                return False
+        elif self.strategy == "cloud_only":
+            return False
+        return (
+            self._runs_where_wished(offer)
+            and (not self.providers or offer.provider in self.providers)
+            and (not self.models or _named(offer, self.models))
+            and self.capabilities <= offer.capabilities
+            and (not offer.only_embeds or "embeddings" in self.capabilities)
+            and (not self.min_quality or offer.quality_for(self.task) >= self.min_quality)
+        )
 
     def misfits(self, offer: Offer) -> Iterator[str]:
         """Say each way in which the offer does not do; nothing when it does."""
+        yield from self.out_of_bounds(offer)
+        yield from self.shortcomings(offer)
+        quality = offer.quality_for(self.task)
+        if quality < self.min_quality:
+            yield f"its quality {quality} is below {self.min_quality}"
+
+    def out_of_bounds(self, offer: Offer) -> Iterator[str]:
+        """Say in which ways it runs where the request may not go; no policy mends that."""
         if self.private and not offer.local:
             yield "the request is private and this runs in the cloud"
         if self.strategy == "local_only" and not offer.local:
@@ -40,6 +65,9 @@ class Constraints:
             yield "strategy 'cloud_only' excludes local hardware"
         if not self._runs_where_wished(offer):
             yield f"it runs on {offer.hardware}, not on {self.hardware}"
+
+    def shortcomings(self, offer: Offer) -> Iterator[str]:
+        """Say what it is, or can, that was not asked for."""
         if self.providers and offer.provider not in self.providers:
             yield "not among the providers asked for"
         if self.models and not _named(offer, self.models):
@@ -64,6 +92,14 @@ class Constraints:
         return offer.hardware == self.hardware
 
 
+class Floor(NamedTuple):
+    """What no offer of several is below: US dollars for a million tokens, and answer tokens."""
+
+    prompt: float
+    answer: float
+    answer_tokens: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
     """How large a request is, and what it may cost: differs with each request."""
@@ -72,10 +108,15 @@ class Sizes:
     max_output_tokens: int | None
     max_cost_usd: Decimal | None
     """For one model's answer."""
+    bound: float = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        bound = float("inf") if self.max_cost_usd is None else float(self.max_cost_usd)
+        object.__setattr__(self, "bound", bound)
 
     def fits(self, offer: Offer) -> bool:
         """Whether the offer is large enough and cheap enough."""
-        answer = self.answer_tokens(offer)
+        answer = self.max_output_tokens or offer.likely_answer
         window = offer.context_window
         most = offer.max_output_tokens
         if (most is not None and answer > most) or (
@@ -84,11 +125,21 @@ class Sizes:
             return False
         if self.max_cost_usd is None:
             return True
-        prices = offer.prices
-        if prices is None:
+        rates = offer.rates
+        if rates is None:
             return False
-        # Compared a million times larger: division is slow, and thousands of offers may be asked.
-        return prices[0] * self.prompt_tokens + prices[1] * answer <= self.max_cost_usd * _MILLION
+        # Thousands of offers may be asked, and decimals are slow: they decide what is close.
+        about = rates[0] * self.prompt_tokens + rates[1] * answer
+        bound = self.bound * 1e6
+        if abs(about - bound) > bound * _FLOAT_ERROR:
+            return about < bound
+        return (self.estimated_cost(offer) or Decimal(0)) <= self.max_cost_usd
+
+    def affords(self, floor: Floor) -> bool:
+        """False only where no offer above this floor can be cheap enough."""
+        answer = self.max_output_tokens or floor.answer_tokens
+        about = floor.prompt * self.prompt_tokens + floor.answer * answer
+        return about <= self.bound * 1e6 * (1 + _FLOAT_ERROR)
 
     def misfit(self, offer: Offer) -> str:
         """Say why an offer does not fit."""
@@ -109,9 +160,7 @@ class Sizes:
 
     def answer_tokens(self, offer: Offer) -> int:
         """The length of the answer to reckon with."""
-        if self.max_output_tokens is not None:
-            return self.max_output_tokens
-        return min(DEFAULT_OUTPUT_TOKENS, offer.max_output_tokens or DEFAULT_OUTPUT_TOKENS)
+        return self.max_output_tokens or offer.likely_answer
 
     def estimated_cost(self, offer: Offer) -> Decimal | None:
         """US dollars for one call, without cached tokens; None when a price is unknown."""

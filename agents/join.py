@@ -9,23 +9,15 @@ The first record that ends a request wins. An attempt is decided once: a second 
 ledger has its own row for it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
 
-from pydantic import Field
-
-from millrace.agents.check_embeddings import check_embeddings
-from millrace.agents.respond import (
-    ended_by_attempt,
-    ended_by_refusal,
-    ended_by_vote,
-    ended_without_quorum,
-)
-from millrace.agents.validate_output import InvalidOutput, ValidOutput
-from millrace.schemas.call import AttemptSummary, Call, Job, Plan
-from millrace.schemas.errors import ErrorInfo
-from millrace.schemas.message import ToolCall
+from millrace.agents.joins.attempt import JudgeAttempt, restart
+from millrace.agents.joins.briefs import brief_of
+from millrace.agents.joins.proceed import Proceed, stage_due, stop, table_of
+from millrace.agents.joins.state import Decision, JoinState, Member
+from millrace.agents.respond import attempts_of, ended_by_attempt, ended_by_refusal
+from millrace.agents.validation.verdict import InvalidOutput, ValidOutput
+from millrace.schemas.call import Job, Plan
 from millrace.schemas.outcome import (
     AttemptOutcome,
     JoinOpened,
@@ -33,97 +25,15 @@ from millrace.schemas.outcome import (
     OutcomeRecord,
     Refusal,
 )
-from millrace.schemas.record import Frozen, Instant
-from millrace.schemas.request import OutputSpec
+from millrace.schemas.record import Instant
 from millrace.schemas.response import Response
-from millrace.schemas.usage import Timing
-from millrace.schemas.vocabulary import FinishReason
-
-
-class Answer(Frozen):
-    """A member's valid answer."""
-
-    text: str
-    data: Any = None
-    tool_calls: tuple[ToolCall, ...] = ()
-    finish_reason: FinishReason | None = None
-    timing: Timing = Timing()
-
-
-class Member(Frozen):
-    """What is known of one member."""
-
-    decided: int = 0
-    """The last attempt that was decided; 0 before any."""
-    done: bool = False
-    answer: Answer | None = None
-    attempts: tuple[AttemptSummary, ...] = ()
-
-
-class JoinState(Frozen):
-    """What is known of one request."""
-
-    applied: int
-    """Offset of the last record that changed this state."""
-    ended: bool = False
-    touched_at: Instant
-    members: dict[int, Member] = Field(default_factory=dict)
-    job: Job | None = None
-    """Kept for ensembles that are open."""
-    plan: Plan | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What follows from a record: the state to keep, and what to send."""
-
-    state: JoinState | None
-    """None: the record changed nothing."""
-    calls: tuple[Call, ...] = ()
-    response: Response | None = None
-    reply_to: str | None = None
-    ignored: str | None = None
-    """Why nothing follows, for the log."""
-
-
-class Validate(Protocol):
-    """Checks an answer against what was asked; must be deterministic."""
-
-    def __call__(
-        self, output: OutputSpec, text: str, finish_reason: FinishReason | None, *, tool_calls: int
-    ) -> ValidOutput | InvalidOutput:
-        """Accept the answer, or say what is wrong with it."""
-        ...
-
-
-class Ballot(Protocol):
-    """How a vote came out."""
-
-    @property
-    def winner(self) -> int:
-        """The member whose words stand for the winning answer."""
-        ...
-
-    @property
-    def agreeing(self) -> Sequence[int]:
-        """The members that gave it."""
-        ...
-
-    @property
-    def dissenting(self) -> Sequence[int]:
-        """The members that gave another."""
-        ...
-
-
-Vote = Callable[..., Ballot]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Join:
     """Decides what each record about a request leads to."""
 
-    validate: Validate
-    vote: Vote
+    judge: JudgeAttempt
 
     def decide(self, state: JoinState | None, record: OutcomeRecord, offset: int) -> Decision:
         """Apply a record, read at `offset`, to the state its request is in."""
@@ -145,115 +55,116 @@ class Join:
         member = members.get(call.member, Member())
         if member.done or call.attempt <= member.decided:
             return Decision(None, ignored="the attempt was decided before")
-        if outcome.status == "cancelled":
-            others = _attempts_of(members, without=call.member)
+        if outcome.status == "cancelled" and (
+            len(call.plan.members) == 1 or outcome.cancelled != "member"
+        ):
+            others = attempts_of(members, without=call.member)
             response = ended_by_attempt(outcome, others=others)
             return _end(offset, response, call.job.reply_to)
-        checked = self._check(outcome)
-        if len(call.plan.members) > 1:
-            return self._member(
-                state or _open(call.job, call.plan, offset), outcome, checked, offset
-            )
+        if call.plan.joined:
+            opened = state or _open(call.job, call.plan, offset)
+            return self._joined(opened, member, outcome, offset)
+        return self._single(member, outcome, offset)
+
+    def _single(self, member: Member, outcome: AttemptOutcome, offset: int) -> Decision:
+        """Decide about the only member of a request, of which no more is kept than must be."""
+        call = outcome.call
+        checked = self.judge.check(outcome)
         if isinstance(checked, ValidOutput):
-            response = ended_by_attempt(outcome, valid=checked)
-            return _end(offset, response, call.job.reply_to)
-        follow = _next_call(outcome, checked)
+            return _end(offset, ended_by_attempt(outcome, valid=checked), call.job.reply_to)
+        follow = self.judge.follow(outcome, checked)
+        invalid = checked if isinstance(checked, InvalidOutput) else None
         if follow is None:
-            response = ended_by_attempt(outcome, invalid=checked)
+            response = ended_by_attempt(outcome, invalid=invalid, rejected=member.rejected)
             return _end(offset, response, call.job.reply_to)
+        said = outcome.text if invalid is not None else ""
+        if len(said.encode(errors="replace")) > self.judge.max_answers_bytes:
+            said = ""
         waiting = JoinState(
             applied=offset,
             touched_at=outcome.finished_at,
-            members={call.member: Member(decided=call.attempt)},
+            members={call.member: Member(decided=call.attempt, rejected=said or member.rejected)},
         )
-        return Decision(waiting, calls=(follow,))
+        return Decision(waiting, calls=(follow,), restarted=restart(outcome))
 
-    def _check(self, outcome: AttemptOutcome) -> ValidOutput | ErrorInfo:
-        if outcome.status != "completed":
-            return outcome.error or ErrorInfo(code="internal_error", message="failed unexplained")
-        if outcome.call.job.inputs:
-            return check_embeddings(outcome.call.job, outcome.embeddings)
-        if outcome.refusal and not outcome.text and not outcome.tool_calls:
-            return ErrorInfo(code="content_filtered", message="the model declined to answer")
-        checked = self.validate(
-            outcome.call.job.output,
-            outcome.text,
-            outcome.finish_reason,
-            tool_calls=len(outcome.tool_calls),
-        )
-        return checked if isinstance(checked, ValidOutput) else checked.error
-
-    def _member(
-        self,
-        state: JoinState,
-        outcome: AttemptOutcome,
-        checked: ValidOutput | ErrorInfo,
-        offset: int,
+    def _joined(
+        self, state: JoinState, member: Member, outcome: AttemptOutcome, offset: int
     ) -> Decision:
+        """Decide about a member of a request with several members or tiers."""
         call = outcome.call
-        follow = None if isinstance(checked, ValidOutput) else _next_call(outcome, checked)
-        error = None if isinstance(checked, ValidOutput) else checked
-        member = Member(
-            decided=call.attempt,
-            done=follow is None,
-            answer=_answer(outcome, checked) if isinstance(checked, ValidOutput) else None,
-            # Those before it may have had no outcome: the same model was asked again.
-            attempts=(*call.history, outcome.summary(error)),
+        job, plan = call.job, call.plan
+        state = state.model_copy(update={"applied": offset, "touched_at": outcome.finished_at})
+        table = table_of(state, job, plan, outcome.finished_at)
+        step = self.judge.step(
+            member,
+            outcome,
+            kept_bytes=_kept_bytes(state),
+            brief=lambda: brief_of(self.judge.steps, table, call.member),
         )
-        open_state = state.model_copy(
-            update={
-                "applied": offset,
-                "touched_at": outcome.finished_at,
-                "members": {**state.members, call.member: member},
-            }
-        )
-        if follow is not None:
-            return Decision(open_state, calls=(follow,))
-        done = sum(each.done for each in open_state.members.values())
-        if done < len(call.plan.members):
-            return Decision(open_state)
-        return self._conclude(open_state, offset, outcome.finished_at)
+        state = state.with_member(call.member, step.member)
+        if step.follow is not None:
+            # Should time be up before the next outcome, what was paid for is listed.
+            asked = step.member.model_copy(update={"attempts": step.follow.history})
+            state = state.with_member(call.member, asked)
+            return Decision(state, calls=(step.follow,), restarted=step.restarted)
+        return self._proceed(state, job, plan, outcome.finished_at)
 
     def _timeout(self, state: JoinState | None, record: JoinTimeout, offset: int) -> Decision:
-        if state is None or state.plan is None:
+        if state is None or state.job is None or state.plan is None:
             return Decision(None, ignored="no join is open")
-        return self._conclude(state, offset, record.due)
-
-    def _conclude(self, state: JoinState, offset: int, at: Instant) -> Decision:
-        """End an ensemble with what its members have given."""
         job, plan = state.job, state.plan
-        if job is None or plan is None:
-            raise RuntimeError("only an open join can be concluded")
-        answers = {
-            number: member.answer
-            for number, member in sorted(state.members.items())
-            if member.answer is not None
-        }
-        attempts = _attempts_of(state.members)
-        if not answers or len(answers) < plan.quorum:
-            response = ended_without_quorum(job, plan, answers.keys(), attempts, at)
-        else:
-            ballot = self.vote(
-                {number: answer.text for number, answer in answers.items()},
-                data={number: _comparable(answer) for number, answer in answers.items()},
-            )
-            response = ended_by_vote(job, plan, answers, ballot, attempts=attempts, at=at)
-        return _end(offset, response, job.reply_to)
+        state = state.model_copy(update={"applied": offset, "touched_at": record.due})
+        if record.due >= job.deadline:
+            return self._proceed(state, job, plan, record.due)
+        due = stage_due(state)
+        if due is None or record.due < due:
+            return Decision(None, ignored="the members of that stage are done")
+        late = tuple(
+            number for number in plan.stage_members(state.stage) if not state.member(number).done
+        )
+        for number in late:
+            state = state.with_member(number, _timed_out(state.member(number)))
+        decision = self._proceed(state, job, plan, record.due)
+        return replace(
+            decision, cancellation=stop(job, late, "it took longer than a member may", record.due)
+        )
+
+    def _proceed(self, state: JoinState, job: Job, plan: Plan, at: Instant) -> Decision:
+        return Proceed(steps=self.judge.steps, judge=self.judge).proceed(state, job, plan, at)
 
 
 def open_until(state: JoinState) -> Instant | None:
-    """When the clock has to end the join; None when there is nothing to end."""
-    return state.job.deadline if state.job is not None and not state.ended else None
+    """When the clock has to say that time is up; None when there is nothing to end."""
+    if state.job is None or state.ended:
+        return None
+    due = stage_due(state)
+    return state.job.deadline if due is None else min(due, state.job.deadline)
 
 
-def _attempts_of(
-    members: Mapping[int, Member], *, without: int | None = None
-) -> tuple[AttemptSummary, ...]:
-    return tuple(
-        attempt
-        for number, member in sorted(members.items())
-        if number != without
-        for attempt in member.attempts
+def _kept_bytes(state: JoinState) -> int:
+    """How much the answers take up that are kept of a request."""
+    texts = [
+        text
+        for member in state.members.values()
+        for text in (
+            member.rejected,
+            member.answer.text if member.answer else "",
+            member.awaiting.text if member.awaiting else "",
+        )
+    ]
+    return sum(len(text.encode(errors="surrogatepass")) for text in texts)
+
+
+def _timed_out(member: Member) -> Member:
+    """A member that is not waited for any more; one of a cascade may have given an answer."""
+    answer = member.awaiting or member.answer
+    return member.model_copy(
+        update={
+            "done": True,
+            "answer": answer,
+            "awaiting": None,
+            "without": "timed_out" if answer is None else None,
+        }
     )
 
 
@@ -267,10 +178,12 @@ def _end(offset: int, response: Response, reply_to: str | None) -> Decision:
 
 
 def _announce(state: JoinState | None, opened: JoinOpened, offset: int) -> Decision:
-    if state is not None:
-        # A member was quicker than the announcement, and its outcome opened the join.
+    if state is not None and (state.announced or state.stage > 0):
         return Decision(None, ignored="the join is open already")
-    return Decision(_open(opened.job, opened.plan, offset))
+    # A member may have been quicker than the announcement, and its outcome opened the join.
+    known = state or _open(opened.job, opened.plan, offset)
+    announced = {"applied": offset, "announced": True, "stage_since": opened.opened_at}
+    return Decision(known.model_copy(update=announced))
 
 
 def _refuse(state: JoinState | None, refusal: Refusal, offset: int) -> Decision:
@@ -284,31 +197,3 @@ def _refuse(state: JoinState | None, refusal: Refusal, offset: int) -> Decision:
     if state is not None:
         return Decision(None, ignored="a request of that id is being worked on")
     return Decision(None, response=response, reply_to=refusal.reply_to)
-
-
-def _answer(outcome: AttemptOutcome, valid: ValidOutput) -> Answer:
-    return Answer(
-        text=valid.text,
-        data=valid.data,
-        tool_calls=outcome.tool_calls,
-        finish_reason=outcome.finish_reason,
-        timing=outcome.timing,
-    )
-
-
-def _comparable(answer: Answer) -> Any:
-    """What a vote compares where it is not the text: parsed JSON, or the tools to be called."""
-    if answer.data is None and answer.tool_calls:
-        return [[call.name, call.arguments] for call in answer.tool_calls]
-    return answer.data
-
-
-def _next_call(outcome: AttemptOutcome, error: ErrorInfo) -> Call | None:
-    """The call to the next candidate, unless time is up or there is none."""
-    call = outcome.call
-    if outcome.status == "expired" or outcome.finished_at >= call.job.deadline:
-        return None
-    candidate = call.next_candidate
-    if candidate is None:
-        return None
-    return call.following(candidate=candidate, failed=outcome.summary(error))

@@ -33,9 +33,16 @@ MAX_SCHEMA_BYTES = 65_536
 MAX_REFERENCES_FOLLOWED = 20_000
 """In one validation; a tenth of a second or so."""
 
+_SCALARS = ("string", "integer", "number", "boolean", "null")
 _CACHED_SCHEMAS = 256
 _SHOWN_PROBLEMS = 5
 _SHOWN_CHARS = 200
+
+_TOLD_WITH_THEIR_VALUE = {
+    "type", "enum", "const", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum",
+    "multipleOf", "minLength", "maxLength", "minItems", "maxItems",
+    "minProperties", "maxProperties", "pattern",
+}  # fmt: skip
 
 _references_left: ContextVar[list[int]] = ContextVar("references_left")
 
@@ -95,6 +102,19 @@ class JsonSchema:
     def __init__(self, validator: Validator) -> None:
         self._validator = validator
 
+    def flat_properties(self) -> dict[str, dict[str, Any]]:
+        """The properties of an object that holds no other; empty where it is anything else.
+
+        Each has a `type` that is no object or array, and perhaps a `pattern`.
+        """
+        schema: Any = self._validator.schema
+        properties = schema.get("properties") if isinstance(schema, dict) else None
+        if not isinstance(properties, dict) or schema.get("type", "object") != "object":
+            return {}
+        if not all(_is_scalar(each) for each in properties.values()):
+            return {}
+        return properties
+
     def problems(self, value: Any) -> list[str]:
         """Say where the value breaks the schema; empty when it does not.
 
@@ -151,6 +171,10 @@ def _compile(text: bytes) -> JsonSchema:
     return JsonSchema(counting(schema, registry=Registry()))
 
 
+def _is_scalar(schema: Any) -> bool:
+    return isinstance(schema, dict) and schema.get("type") in _SCALARS
+
+
 def _describe(error: ValidationError) -> str:
     keyword: Any = error.validator
     wanted: Any = error.validator_value
@@ -158,7 +182,9 @@ def _describe(error: ValidationError) -> str:
     if keyword == "required" and isinstance(error.instance, dict):
         missing = [name for name in wanted if name not in error.instance]
         problem = f"lacks {', '.join(map(repr, missing))}"
-    elif keyword in {"type", "enum", "const", "minimum", "maximum", "minLength", "maxLength"}:
+    elif keyword == "additionalProperties" and wanted is False:
+        problem = "has properties that the schema does not name"
+    elif keyword in _TOLD_WITH_THEIR_VALUE:
         problem = f"must keep {keyword} {wanted!r}"
     elif keyword is None:
         problem = "holds what is not allowed"

@@ -1,11 +1,11 @@
-"""Regular expressions of JSON Schemas, matched in linear time.
+"""Regular expressions of JSON Schemas and rules, matched in linear time.
 
-A schema's patterns come from strangers, and Python's `re` can need exponential time for one such
-as `(a+)+$`. RE2 cannot; in exchange it knows no look-around and no back-references, so schemas
-that use those are refused when they are compiled.
+Their patterns come from strangers, and Python's `re` can need exponential time for one such
+as `(a+)+$`. RE2 cannot; in exchange it knows no look-around and no back-references, so what
+uses those is refused when it is compiled.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -14,9 +14,26 @@ from jsonschema import ValidationError
 from referencing import Resource
 
 from millrace.agents.schema_references import patterns, refused, subschemas
+from millrace.schemas.errors import InvalidEventError
 
 _CACHED_PATTERNS = 1024
 _MEMORY_BYTES = 1 << 20
+
+
+def check_rule_patterns(expressions: Iterable[str]) -> None:
+    """Compile the patterns of an answer's rules.
+
+    Raises:
+        InvalidEventError: One cannot be compiled.
+    """
+    for expression in expressions:
+        try:
+            compiled(expression)
+        except re2.error as error:
+            raise InvalidEventError(
+                f"the rule's pattern {expression[:100]!r} cannot be used: {error}; look-around "
+                "and back-references are not supported"
+            ) from error
 
 
 def check_patterns(root: Resource[Any]) -> None:
@@ -29,7 +46,7 @@ def check_patterns(root: Resource[Any]) -> None:
     schemas = list(subschemas(root))
     for expression in (each for schema in schemas for each in patterns(schema)):
         try:
-            _compiled(expression)
+            compiled(expression)
         except re2.error as error:
             raise refused(
                 f"pattern {expression[:100]!r} cannot be used: {error}; look-around and "
@@ -43,7 +60,7 @@ def check_patterns(root: Resource[Any]) -> None:
 
 def pattern(validator: Any, wanted: str, instance: Any, _schema: Any) -> Iterator[ValidationError]:
     """The keyword `pattern`."""
-    if validator.is_type(instance, "string") and not _matches(wanted, instance):
+    if validator.is_type(instance, "string") and not matches(wanted, instance):
         yield ValidationError(f"does not match {wanted!r}")
 
 
@@ -55,7 +72,7 @@ def pattern_properties(
         return
     for expression, schema in wanted.items():
         for name, value in instance.items():
-            if _matches(expression, name):
+            if matches(expression, name):
                 yield from validator.descend(value, schema, path=name, schema_path=expression)
 
 
@@ -70,7 +87,7 @@ def additional_properties(
     extra = [
         name
         for name in instance
-        if name not in named and not any(_matches(each, name) for each in expressions)
+        if name not in named and not any(matches(each, name) for each in expressions)
     ]
     if validator.is_type(wanted, "object"):
         for name in extra:
@@ -79,14 +96,20 @@ def additional_properties(
         yield ValidationError("has properties that the schema does not name")
 
 
-def _matches(expression: str, text: str) -> bool:
+def matches(expression: str, text: str) -> bool:
+    """Whether the expression is found in the text."""
     # A lone surrogate is no text to RE2.
     clean = text.encode("utf-8", "replace").decode("utf-8")
-    return _compiled(expression).search(clean) is not None
+    return compiled(expression).search(clean) is not None
 
 
 @lru_cache(maxsize=_CACHED_PATTERNS)
-def _compiled(expression: str) -> Any:
+def compiled(expression: str) -> Any:
+    """The expression, ready to be searched for.
+
+    Raises:
+        re2.error: It cannot be compiled.
+    """
     options = re2.Options()
     options.max_mem = _MEMORY_BYTES
     options.log_errors = False

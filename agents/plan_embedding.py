@@ -10,8 +10,10 @@ from decimal import Decimal
 
 from millrace.agents.compose_members import line_up
 from millrace.agents.constraints import Constraints, dollars
+from millrace.agents.health import HealthOf
 from millrace.agents.offers import Offer
 from millrace.agents.policy import TaskRoute
+from millrace.agents.prefer_healthy import prefer_healthy
 from millrace.agents.rank_offers import MAX_PASSED_OVER, RankOffers
 from millrace.schemas.call import Job, MemberPlan, PassedOver, Plan
 from millrace.schemas.errors import InvalidEventError
@@ -45,6 +47,7 @@ def plan_embedding(
     task_route: TaskRoute,
     count_tokens: Callable[[Sequence[Message]], int],
     max_outcome_bytes: int,
+    health: HealthOf | None,
 ) -> Plan:
     """Choose the candidates, which make vectors of the same kind unless `route.models` is given.
 
@@ -72,13 +75,16 @@ def plan_embedding(
         raise _no_route(batch, strategy, selection.fitting, passed_over)
     if not route.models:
         fitting = [offer for offer in fitting if offer.model == fitting[0].model]
+    if health is not None:
+        # Only now: which model it is must not depend on who is well at the moment.
+        fitting = list(prefer_healthy(fitting, health).offers)
     by_side = strategy in {"local_first", "cloud_first"}
     chosen = line_up(fitting, lambda _: True, limit=task_route.max_candidates, by_side=by_side)
     passed = (*refused, *selection.passed_over)[:MAX_PASSED_OVER]
     origin = "as asked" if route.models else "so that all vectors are of one model"
     return Plan(
         strategy=strategy,
-        members=(MemberPlan(candidates=tuple(offer.candidate() for offer in chosen)),),
+        members=(MemberPlan(candidates=tuple(offer.planned for offer in chosen)),),
         reasons=(
             f"embeddings, {batch.described}",
             f"{len(selection.fitting)} models fit but for sizes",

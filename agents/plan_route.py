@@ -2,31 +2,59 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
+from functools import partial
 from itertools import pairwise
+from typing import get_args
 
-from millrace.agents.compose_members import deal, line_up
+from millrace.agents.classify_task import TaskGuess
+from millrace.agents.compose_strategy import (
+    Choice,
+    Composed,
+    Shortage,
+    ask_one,
+    cascade,
+    delegate,
+    ensemble,
+    race,
+)
 from millrace.agents.constraints import Constraints, Sizes, dollars
+from millrace.agents.estimate_complexity import estimate_complexity
+from millrace.agents.health import HealthOf
+from millrace.agents.heed_health import heed_health, ordered_by_health
 from millrace.agents.offers import Offer
 from millrace.agents.plan_embedding import MAX_OUTCOME_BYTES, plan_embedding
 from millrace.agents.policy import RoutePolicy, TaskRoute
-from millrace.agents.rank_offers import MAX_PASSED_OVER, RankOffers, Selection
-from millrace.schemas.call import Job, MemberPlan, PassedOver, Plan
+from millrace.agents.rank_offers import MAX_PASSED_OVER, RankOffers
+from millrace.agents.route_wishes import RouteWishes, route_wishes
+from millrace.agents.screen_offers import Screen
+from millrace.agents.validation.policy import ValidationPolicy
+from millrace.schemas.call import Job, PassedOver, Plan
 from millrace.schemas.errors import ConfigurationError, InvalidEventError
 from millrace.schemas.message import ImagePart, Message
 from millrace.schemas.record import canonical_json
 from millrace.schemas.request import Route
-from millrace.schemas.vocabulary import Capability, Strategy
+from millrace.schemas.vocabulary import Capability, Strategy, TaskType
 
-_MIN_MEMBERS = 2
 _NEAREST_SHOWN = 5
+_BAR_STEP = 5
+
+_COMPOSE: dict[Strategy, Callable[[Choice, RouteWishes], Composed]] = {
+    "parallel": race,
+    "ensemble": ensemble,
+    "cascade": cascade,
+    "delegate": delegate,
+}
+"""The strategies that take more than one model; all others ask one at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlanRoute:
     """Plans routes over the offers of a deployment.
 
-    Deterministic: the same job, route, offers and policy make the same plan, whatever the order
-    of the offers. A private job is planned for local hardware only, whatever else is asked.
+    Deterministic: the same job, route, offers, policy and health make the same plan, whatever the
+    order of the offers. Health changes, so a request that is read again may get another plan. A
+    private job is planned for local hardware only, whatever else is asked.
 
     Raises:
         ConfigurationError: Two offers have the same provider and model.
@@ -38,7 +66,12 @@ class PlanRoute:
     """Estimates the tokens of messages."""
     max_outcome_bytes: int = MAX_OUTCOME_BYTES
     """What a record with an answer may have at most, which bounds how many vectors go into it."""
+    health: HealthOf | None = None
+    """Models that are not well are asked after those that are; None leaves the ranking alone."""
+    validation: ValidationPolicy = field(default_factory=ValidationPolicy)
+    """Says how often an answer may be repaired."""
     _ranking: RankOffers = field(init=False, repr=False, compare=False)
+    _routes: dict[TaskType, TaskRoute] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         names = sorted(offer.qualified_name for offer in self.offers)
@@ -46,69 +79,111 @@ class PlanRoute:
         if twice:
             raise ConfigurationError(f"models are offered twice: {', '.join(twice)}")
         object.__setattr__(self, "_ranking", RankOffers(offers=self.offers, policy=self.policy))
+        routes = {task: self.policy.for_task(task) for task in get_args(TaskType)}
+        object.__setattr__(self, "_routes", routes)
 
-    def plan(self, job: Job, route: Route) -> Plan:
-        """Choose the candidates of each member.
+    def plan(self, job: Job, route: Route, guess: TaskGuess | None = None) -> Plan:
+        """Choose the candidates of each member, at every stage.
 
-        Costs are estimated from the counted prompt and the longest answer asked for; an ensemble
-        splits `max_cost_usd` evenly. Calls that fail and are made again elsewhere are not
-        included. `max_latency_s` is noted only.
+        `guess` says how the job's task was found, where the request did not name it. Costs are
+        estimated from the counted prompt and the longest answer asked for; a plan of several
+        calls divides `max_cost_usd` among them, and a cascade keeps all its tiers within it.
+        Calls that fail and are made again elsewhere are not included.
 
         Raises:
             InvalidEventError: `no_route`: nothing fits; the message says what was asked and
                 why the nearest models were passed over. `invalid_request`: the quorum exceeds
                 the members. `too_large`: no record holds the vectors of so many inputs.
         """
-        task_route = self.policy.for_task(job.task)
+        policy = self._routes[job.task]
         if job.inputs:
             return plan_embedding(
                 job,
                 route,
                 ranking=self._ranking,
-                task_route=task_route,
+                task_route=policy,
                 count_tokens=self.count_tokens,
                 max_outcome_bytes=self.max_outcome_bytes,
+                health=self.health,
             )
-        strategy = task_route.strategy if route.strategy == "auto" else route.strategy
-        if strategy in {"parallel", "cascade"}:
-            raise _no_route(f"strategy {strategy!r} is not available yet")
+        strategy = policy.strategy if route.strategy == "auto" else route.strategy
         if not self.offers:
             raise _no_route("no provider entry offers a model: add one to the config")
-        ensemble = strategy == "ensemble"
-        members = (route.members or task_route.members) if ensemble else 1
-        needed = (route.members or _MIN_MEMBERS) if ensemble else 1
-        constraints = _constraints(job, route, strategy)
-        sizes = self._sizes(job, route, members)
-        selection = self._ranking.rank(constraints)
-        screen = _Screen(sizes)
-        limit = task_route.max_candidates
-        if ensemble:
-            hands = deal(selection.by_provider, screen.passes, members=members, limit=limit)
+        sizes = self._sizes(job, route)
+        complexity = estimate_complexity(job, prompt_tokens=sizes.prompt_tokens)
+        constraints = _constraints(job, route, strategy, _bar(route, policy, complexity.value))
+        ranked = self._ranking.rank(constraints)
+        selection = ranked.within(sizes)
+        heeded = heed_health(
+            selection,
+            self.health,
+            max_local_lag=policy.max_local_lag if strategy == "local_first" else None,
+        )
+        choice = Choice(
+            selection=heeded.selection,
+            sizes=sizes,
+            new_screen=partial(self._screen, route.max_latency_s),
+            judges=partial(self._judges, constraints, route.judge),
+            by_side=strategy in {"local_first", "cloud_first"},
+            limit=policy.max_candidates,
+        )
+        compose = _COMPOSE.get(strategy)
+        if compose is None:
+            draft, screen = ask_one(choice)
         else:
-            by_side = strategy in {"local_first", "cloud_first"}
-            chosen = line_up(selection.fitting, screen.passes, limit=limit, by_side=by_side)
-            hands = [chosen] if chosen else []
-        passed_over = (*screen.refused, *selection.passed_over)[:MAX_PASSED_OVER]
-        if len(hands) < needed:
-            found = f"an ensemble needs {needed} models and {len(hands)} fit"
+            wishes = route_wishes(
+                route, policy, strategy=strategy, task=job.task, complexity=complexity.value
+            )
+            draft, screen = compose(choice, wishes)
+        members = () if isinstance(draft, Shortage) else draft.members
+        unwell, later = heeded.told(
+            (each.provider, each.model) for member in members for each in member.candidates
+        )
+        passed_over = (*unwell, *screen.refused, *selection.passed_over)[:MAX_PASSED_OVER]
+        if isinstance(draft, Shortage):
             raise _no_route(
-                f"{found if ensemble else 'no model fits'}; "
+                f"{draft.found}; "
                 f"asked: {', '.join([f'strategy {strategy}', *_demands(constraints, sizes)])}; "
                 f"{self._unknown_names(route)}"
                 f"passed over: {_nearest(selection.nearest or passed_over)}"
             )
         return Plan(
             strategy=strategy,
-            members=tuple(
-                MemberPlan(candidates=tuple(offer.candidate() for offer in hand)) for hand in hands
+            members=draft.members,
+            mode=draft.mode,
+            quorum=draft.quorum,
+            member_timeout_s=draft.member_timeout_s,
+            vote=draft.vote,
+            cascade=draft.cascade,
+            max_repairs=self.validation.repairs(job.output, job.task),
+            reasons=(
+                *self._reasons(route, constraints, sizes, len(ranked.fitting)),
+                *((str(guess),) if guess is not None else ()),
+                str(complexity),
+                *heeded.notes,
+                *later,
+                *draft.notes,
+                *_latency(route, screen),
             ),
-            mode=route.mode if ensemble else None,
-            quorum=_quorum(route, task_route, len(hands)) if ensemble else 1,
-            reasons=self._reasons(route, constraints, sizes, selection, members - len(hands)),
             passed_over=passed_over,
+            complexity=complexity.value,
+            task_source="named" if guess is None else guess.source,
+            task_confidence=None if guess is None else guess.confidence,
+            estimated_cost_usd=draft.cost,
         )
 
-    def _sizes(self, job: Job, route: Route, members: int) -> Sizes:
+    def estimated_cost(self, job: Job, offer: Offer) -> Decimal | None:
+        """US dollars for one answer to the job as it stands; None when a price is unknown."""
+        return self._sizes(job, Route()).estimated_cost(offer)
+
+    def _judges(self, constraints: Constraints, named: str | None) -> tuple[Offer, ...]:
+        judges = self._ranking.judges(constraints, named)
+        return judges if self.health is None else ordered_by_health(judges, self.health).offers
+
+    def _screen(self, max_latency_s: float | None, sizes: Sizes) -> Screen:
+        return Screen(sizes=sizes, max_latency_s=max_latency_s, health=self.health)
+
+    def _sizes(self, job: Job, route: Route) -> Sizes:
         counted = job.messages
         if job.tools:
             tools = canonical_json([tool.model_dump() for tool in job.tools]).decode()
@@ -116,7 +191,7 @@ class PlanRoute:
         return Sizes(
             prompt_tokens=self.count_tokens(counted),
             max_output_tokens=job.parameters.max_output_tokens,
-            max_cost_usd=None if route.max_cost_usd is None else route.max_cost_usd / members,
+            max_cost_usd=route.max_cost_usd,
         )
 
     def _reasons(
@@ -124,23 +199,20 @@ class PlanRoute:
         route: Route,
         constraints: Constraints,
         sizes: Sizes,
-        selection: Selection,
-        members_short: int,
+        fitting: int,
     ) -> tuple[str, ...]:
         section = f"[{self.policy.section(constraints.task)}]"
         origin = f"from {section}" if route.strategy == "auto" else "as asked"
         reasons = [
             f"strategy {constraints.strategy} {origin}",
             *_demands(constraints, sizes),
-            f"{len(selection.fitting)} of {len(self.offers)} models fit but for sizes",
+            f"{fitting} of {len(self.offers)} models fit but for sizes",
         ]
-        if members_short:
-            reasons.append(f"{members_short} members fewer than in {section}: no more models fit")
-        if route.max_latency_s is not None:
-            reasons.append(f"max_latency_s {route.max_latency_s:g} noted, not used for choosing")
         return tuple(reasons)
 
     def _unknown_names(self, route: Route) -> str:
+        if not route.providers and not route.models:
+            return ""
         providers = {offer.provider for offer in self.offers}
         models = {name for offer in self.offers for name in (offer.model, offer.qualified_name)}
         unknown = [f"provider {name!r}" for name in route.providers if name not in providers]
@@ -148,25 +220,20 @@ class PlanRoute:
         return f"unknown: {', '.join(unknown)}; " if unknown else ""
 
 
-class _Screen:
-    """Lets offers of a fitting size pass, and keeps the reasons of the others."""
+def _bar(route: Route, policy: TaskRoute, complexity: float) -> int:
+    """The least quality: the request's, or the operator's, which may rise with complexity.
 
-    def __init__(self, sizes: Sizes) -> None:
-        self._sizes = sizes
-        self.refused: list[PassedOver] = []
-
-    def passes(self, offer: Offer) -> bool:
-        if self._sizes.fits(offer):
-            return True
-        if len(self.refused) < MAX_PASSED_OVER:
-            reason = self._sizes.misfit(offer)
-            self.refused.append(
-                PassedOver(provider=offer.provider, model=offer.model, reason=reason)
-            )
-        return False
+    In steps of five, as what fits is remembered for each bar.
+    """
+    if route.min_quality is not None:
+        return route.min_quality
+    low, high = policy.min_quality, policy.complex_min_quality
+    if high is None or high <= low:
+        return low
+    return low + round((high - low) * complexity / _BAR_STEP) * _BAR_STEP
 
 
-def _constraints(job: Job, route: Route, strategy: Strategy) -> Constraints:
+def _constraints(job: Job, route: Route, strategy: Strategy, min_quality: int) -> Constraints:
     needs: set[Capability] = set(route.capabilities)
     if job.tools:
         needs.add("tools")
@@ -191,14 +258,15 @@ def _constraints(job: Job, route: Route, strategy: Strategy) -> Constraints:
         prefer_models=route.prefer_models,
         capabilities=frozenset(needs),
         output=helpful,
+        min_quality=min_quality,
     )
 
 
-def _quorum(route: Route, task_route: TaskRoute, members: int) -> int:
-    quorum = route.quorum or task_route.quorum or members // 2 + 1
-    if quorum > members:
-        raise InvalidEventError(f"a quorum of {quorum} cannot be reached by {members} members")
-    return quorum
+def _latency(route: Route, screen: Screen) -> tuple[str, ...]:
+    if route.max_latency_s is None:
+        return ()
+    unmeasured = f"; {screen.unmeasured} model(s) not measured yet" if screen.unmeasured else ""
+    return (f"answers within {route.max_latency_s:g} s{unmeasured}",)
 
 
 def _demands(constraints: Constraints, sizes: Sizes) -> list[str]:
@@ -213,11 +281,13 @@ def _demands(constraints: Constraints, sizes: Sizes) -> list[str]:
         parts.append(f"models {' or '.join(constraints.models)}")
     if constraints.capabilities:
         parts.append(f"capabilities {' and '.join(sorted(constraints.capabilities))}")
+    if constraints.min_quality:
+        parts.append(f"quality of at least {constraints.min_quality}")
     parts.append(f"about {sizes.prompt_tokens} prompt tokens")
     if sizes.max_output_tokens is not None:
         parts.append(f"an answer of up to {sizes.max_output_tokens} tokens")
     if sizes.max_cost_usd is not None:
-        parts.append(f"at most {dollars(sizes.max_cost_usd)} a call")
+        parts.append(f"at most {dollars(sizes.max_cost_usd)} in all")
     return parts
 
 

@@ -2,13 +2,23 @@
 
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, RootModel, field_validator, model_validator
+from pydantic import ConfigDict, Field, RootModel, model_validator
 
 from millrace.schemas.record import Frozen
-from millrace.schemas.vocabulary import Strategy, TaskType
+from millrace.schemas.request import MAX_MEMBERS, MAX_PARTS, Seconds, Share, Weight
+from millrace.schemas.vocabulary import (
+    ConfidenceSource,
+    EnsembleMode,
+    Strategy,
+    TaskType,
+    VoteBy,
+)
 
 Pattern = Annotated[str, Field(min_length=1)]
 """A name, or a pattern in which `*`, `?` and `[…]` match as in the shell (fnmatch)."""
+
+Quality = Annotated[int, Field(ge=0, le=100)]
+"""An operator's rating of a model."""
 
 RouteName = TaskType | Literal["default"]
 
@@ -18,7 +28,8 @@ _TEN_YEARS = 315_360_000
 class TaskRoute(Frozen):
     """How requests of one task are routed: `[routes.<task>]`.
 
-    What a task's section leaves out is taken from `[routes.default]`.
+    What a task's section leaves out is taken from `[routes.default]`; what a request's `route`
+    says comes before either.
     """
 
     strategy: Strategy = "auto"
@@ -26,21 +37,65 @@ class TaskRoute(Frozen):
     candidates: tuple[Pattern, ...] = ()
     """`provider/model` patterns in order of preference, such as `ollama-*/*`."""
     allow_unlisted: bool = True
-    """Whether other models that fit may follow those listed, by quality and then by price."""
+    """Whether other models that fit may follow those listed, in the order of `order_by`."""
+    order_by: Literal["quality", "price"] = "quality"
+    """The best first, or the cheapest first; of equals, the other one decides."""
+    min_quality: Quality = 0
+    """The least rating of a model that may answer."""
+    complex_min_quality: Quality | None = None
+    """The same for the most complex requests; those between get a bar between."""
     max_candidates: Annotated[int, Field(ge=1, le=16)] = 4
-    """How many models are tried in turn, for each member of an ensemble."""
-    members: Annotated[int, Field(ge=2, le=16)] = 3
-    """How many models an ensemble asks when the request does not say. Fewer, but at least two,
-    when no more fit."""
-    quorum: Annotated[int, Field(ge=1, le=16)] | None = None
+    """How many models are tried in turn, for each member of an ensemble and each tier."""
+    fallbacks: tuple[Pattern, ...] = ()
+    """Models tried after all others, whatever their rating and whether they are listed."""
+    default_model: Pattern | None = None
+    """Asked when no other model fits, though it may lack what was asked for. Never where it
+    would leave the hardware asked for, cost too much or be too small. Unset: a refusal."""
+    max_local_lag: Annotated[int, Field(ge=0)] | None = None
+    """`local_first`: with more calls than these waiting at a local entry, the cloud comes first."""
+    members: Annotated[int, Field(ge=2, le=MAX_MEMBERS)] = 3
+    """How many models an ensemble or a race asks when the request does not say."""
+    min_members: Annotated[int, Field(ge=1, le=MAX_MEMBERS)] = 2
+    """With how few the work is begun when no more fit, and the request does not say."""
+    mode: EnsembleMode = "vote"
+    """What an ensemble does with the answers."""
+    quorum: Annotated[int, Field(ge=1, le=MAX_MEMBERS)] | None = None
     """How many members must answer when the request does not say; more than half when unset."""
+    member_timeout_s: Seconds | None = None
+    """How long the members of a stage have; until the deadline when unset."""
+    vote_by: VoteBy = "normalized"
+    """When two answers of a vote count as the same."""
+    vote_field: str | None = None
+    """Of JSON answers, for votes by `field`."""
+    vote_similarity: Share = 0.85
+    """How alike two texts must be, for votes by `similarity`."""
+    weights: dict[Pattern, Weight] = Field(default_factory=dict)
+    """What models' answers count in mode `weighted`; else a hundredth of their rating."""
+    judge: tuple[Pattern, ...] = ()
+    """Who judges, merges, plans or combines, in order of preference; those with the best rating
+    follow. Mode `best_of` goes by the validator's score when neither this nor the request
+    names a judge."""
+    tiers: tuple[tuple[Pattern, ...], ...] = ()
+    """The tiers of cascades, cheapest first, as lists of patterns; by the models' own `tier`
+    when empty, or else by price and quality."""
+    max_tiers: Annotated[int, Field(ge=2, le=8)] = 3
+    """How many tiers are made where price and quality decide."""
+    confidence: ConfidenceSource = "score"
+    """What tells whether an answer of a cascade is good enough."""
+    thresholds: Annotated[tuple[Share, ...], Field(min_length=1, max_length=16)] = (0.7,)
+    """The least confidence by tier, cheapest first; the last one holds for the rest."""
+    skip_tier_from: Share | None = None
+    """A request of this complexity, 0 to 1, or more passes a cascade's first tier over."""
+    max_parts: Annotated[int, Field(ge=1, le=MAX_PARTS)] = 4
+    """Into how many parts `delegate` may divide a request."""
 
-    @field_validator("strategy")
-    @classmethod
-    def _available(cls, strategy: Strategy) -> Strategy:
-        if strategy in {"parallel", "cascade"}:
-            raise ValueError(f"strategy {strategy!r} is not available yet")
-        return strategy
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> "TaskRoute":
+        if (self.vote_by == "field") != (self.vote_field is not None):
+            raise ValueError("vote_by 'field' goes with vote_field, and nothing else does")
+        if self.complex_min_quality is not None and self.complex_min_quality < self.min_quality:
+            raise ValueError("complex_min_quality must not be below min_quality")
+        return self
 
 
 class RoutePolicy(RootModel[dict[RouteName, TaskRoute]]):

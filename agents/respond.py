@@ -1,67 +1,22 @@
 """Writing the terminal record from whatever ended a request."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any
 
-from millrace.agents.validate_output import ValidOutput
+from millrace.agents.joins.moves import Finish
+from millrace.agents.joins.state import JoinState, Member
+from millrace.agents.joins.verdict import answering, ensemble_verdict
+from millrace.agents.validation.verdict import InvalidOutput, ValidOutput
 from millrace.schemas.call import AttemptSummary, Job, Plan
 from millrace.schemas.embedding import Vectors
 from millrace.schemas.errors import ErrorInfo
 from millrace.schemas.message import ToolCall
 from millrace.schemas.outcome import AttemptOutcome, Refusal
-from millrace.schemas.response import EnsembleVerdict, Response
+from millrace.schemas.response import CascadeVerdict, EnsembleVerdict, Quality, Response
 from millrace.schemas.usage import Timing, Usage
 from millrace.schemas.vocabulary import FinishReason, TerminalStatus
-
-
-class GivenAnswer(Protocol):
-    """What a member of an ensemble has answered."""
-
-    @property
-    def text(self) -> str:
-        """The answer."""
-        ...
-
-    @property
-    def data(self) -> Any:
-        """The answer parsed, where it is JSON."""
-        ...
-
-    @property
-    def tool_calls(self) -> tuple[ToolCall, ...]:
-        """The tools it asks to call."""
-        ...
-
-    @property
-    def finish_reason(self) -> FinishReason | None:
-        """Why the model stopped."""
-        ...
-
-    @property
-    def timing(self) -> Timing:
-        """How long the member took."""
-        ...
-
-
-class CountedVotes(Protocol):
-    """How a vote came out."""
-
-    @property
-    def winner(self) -> int:
-        """The member whose words stand for the winning answer."""
-        ...
-
-    @property
-    def agreeing(self) -> Sequence[int]:
-        """The members that gave it."""
-        ...
-
-    @property
-    def dissenting(self) -> Sequence[int]:
-        """The members that gave another."""
-        ...
 
 
 def ended_by_refusal(refusal: Refusal) -> Response:
@@ -83,12 +38,17 @@ def ended_by_attempt(
     outcome: AttemptOutcome,
     *,
     valid: ValidOutput | None = None,
-    invalid: ErrorInfo | None = None,
+    invalid: InvalidOutput | None = None,
+    rejected: str = "",
     others: tuple[AttemptSummary, ...] = (),
 ) -> Response:
-    """One attempt decided; `others` are those of other members."""
+    """One attempt decided; `others` are those of other members.
+
+    Without a valid answer the text is what the model said, or, where it said nothing, the
+    `rejected` text of an earlier attempt.
+    """
     call = outcome.call
-    last = outcome.summary(invalid)
+    last = outcome.summary(invalid.error if invalid else None)
     attempts = (*others, *call.history, last)
     status: TerminalStatus = outcome.status
     if invalid is not None and status == "completed":
@@ -101,30 +61,39 @@ def ended_by_attempt(
         status=status,
         attempts=attempts,
         at=outcome.finished_at,
-        text=valid.text if valid is not None else outcome.text,
+        text=valid.text if valid is not None else outcome.text or rejected,
         data=valid.data if valid is not None else None,
         tool_calls=outcome.tool_calls,
         embeddings=outcome.embeddings if valid is not None else (),
         refusal=outcome.refusal,
         finish_reason=outcome.finish_reason,
-        answered_by=last,
+        provider=last.provider,
+        model=last.model,
         timing=outcome.timing,
-        error=invalid or outcome.error,
+        error=(invalid.error if invalid else None) or outcome.error,
+        quality=quality_of(valid) if valid is not None else None,
     )
 
 
-def ended_by_vote(
-    job: Job,
-    plan: Plan,
-    answers: Mapping[int, GivenAnswer],
-    votes: CountedVotes,
-    *,
-    attempts: tuple[AttemptSummary, ...],
-    at: datetime,
-) -> Response:
-    """Enough members of an ensemble answered."""
-    answer = answers[votes.winner]
-    last = [each for each in attempts if each.member == votes.winner][-1]
+def ended_by_join(state: JoinState, job: Job, plan: Plan, finish: Finish, at: datetime) -> Response:
+    """A strategy has come to its end, with an answer or without one."""
+    attempts = attempts_of(state.members)
+    several = len(plan.members) > 1
+    ensemble = ensemble_verdict(state, plan, finish) if several else None
+    answer = finish.answer
+    if answer is None:
+        status, error = _without_answer(state, job, plan, attempts, at)
+        return _response(
+            job,
+            plan,
+            status=status,
+            attempts=attempts,
+            at=at,
+            text=next((each.rejected for each in state.members.values() if each.rejected), ""),
+            ensemble=ensemble,
+            cascade=finish.cascade,
+            error=error,
+        )
     return _response(
         job,
         plan,
@@ -135,53 +104,67 @@ def ended_by_vote(
         data=answer.data,
         tool_calls=answer.tool_calls,
         finish_reason=answer.finish_reason,
-        answered_by=last,
+        provider=answer.provider,
+        model=answer.model,
         timing=answer.timing,
-        ensemble=EnsembleVerdict(
-            mode=plan.mode or "vote",
-            members=len(plan.members),
-            answered=len(answers),
-            agreeing=tuple(votes.agreeing),
-            dissenting=tuple(votes.dissenting),
-            missing=_missing(plan, answers),
-        ),
+        ensemble=ensemble,
+        cascade=finish.cascade,
+        quality=answer.quality,
     )
 
 
-def ended_without_quorum(
+def attempts_of(
+    members: Mapping[int, Member], *, without: int | None = None
+) -> tuple[AttemptSummary, ...]:
+    """Every attempt of all members but one, in order."""
+    return tuple(
+        attempt
+        for number, member in sorted(members.items())
+        if number != without
+        for attempt in member.attempts
+    )
+
+
+def quality_of(valid: ValidOutput) -> Quality:
+    """What the validator thinks of an answer."""
+    return Quality(score=valid.score, parts=dict(valid.parts), notes=valid.notes)
+
+
+def _without_answer(
+    state: JoinState,
     job: Job,
     plan: Plan,
-    answered: Iterable[int],
     attempts: tuple[AttemptSummary, ...],
     at: datetime,
-) -> Response:
-    """Too few members of an ensemble answered in time."""
-    given = tuple(answered)
-    expired = at >= job.deadline
+) -> tuple[TerminalStatus, ErrorInfo | None]:
+    """Why there is no answer: of several reasons, the one that the requester can do most about."""
+    members = [state.member(number) for number in answering(plan)]
+    stopped = [each for each in members if each.without not in {None, "skipped"}]
+    cancelled = bool(stopped) and all(each.without == "cancelled" for each in stopped)
+    given = sum(each.answer is not None for each in members)
+    # A caller's clock may run a little ahead of the deadline.
+    late = sum(each.answer is None and _ran_out_of_time(each) for each in members)
+    expired = at >= job.deadline or (late > 0 and given + late >= plan.quorum)
     if _all_refused_by_budgets(attempts) and not expired:
-        return _response(
-            job, plan, status="rejected", attempts=attempts, at=at, error=attempts[-1].error
+        return "rejected", attempts[-1].error
+    if cancelled and not expired:
+        return "cancelled", ErrorInfo(code="cancelled", message="every member was cancelled")
+    by_then = " before the deadline" if expired else ""
+    if plan.strategy in {"ensemble", "delegate"} or expired:
+        code = "deadline_exceeded" if expired else "quorum_not_reached"
+        message = (
+            f"{given} of {len(members)} members answered{by_then}; {plan.quorum} were needed"
+            if len(members) > 1
+            else f"no tier answered{by_then}"
         )
-    message = (
-        f"{len(given)} of {len(plan.members)} members answered"
-        f"{' before the deadline' if expired else ''}; {plan.quorum} were needed"
-    )
-    return _response(
-        job,
-        plan,
-        status="expired" if expired else "failed",
-        attempts=attempts,
-        at=at,
-        error=ErrorInfo(
-            code="deadline_exceeded" if expired else "quorum_not_reached", message=message
-        ),
-        ensemble=EnsembleVerdict(
-            mode=plan.mode or "vote",
-            members=len(plan.members),
-            answered=len(given),
-            missing=_missing(plan, given),
-        ),
-    )
+        return ("expired" if expired else "failed"), ErrorInfo(code=code, message=message)
+    failed = [each.error for each in attempts if each.error is not None]
+    unknown = ErrorInfo(code="quorum_not_reached", message="no member gave a valid answer")
+    return "failed", failed[-1] if failed else unknown
+
+
+def _ran_out_of_time(member: Member) -> bool:
+    return bool(member.attempts) and member.attempts[-1].status == "expired"
 
 
 def _response(
@@ -197,9 +180,12 @@ def _response(
     embeddings: Vectors = (),
     refusal: str = "",
     finish_reason: FinishReason | None = None,
-    answered_by: AttemptSummary | None = None,
+    provider: str | None = None,
+    model: str | None = None,
     timing: Timing | None = None,
     ensemble: EnsembleVerdict | None = None,
+    cascade: CascadeVerdict | None = None,
+    quality: Quality | None = None,
     error: ErrorInfo | None = None,
 ) -> Response:
     return Response(
@@ -211,8 +197,8 @@ def _response(
         embeddings=embeddings,
         refusal=refusal,
         finish_reason=finish_reason,
-        provider=answered_by.provider if answered_by else None,
-        model=answered_by.model if answered_by else None,
+        provider=provider,
+        model=model,
         task=job.task,
         team=job.team,
         strategy=plan.strategy,
@@ -220,6 +206,9 @@ def _response(
         cost_usd=_total_cost(attempts),
         attempts=attempts,
         ensemble=ensemble,
+        plan=plan,
+        cascade=cascade,
+        quality=quality,
         timing=_as_the_requester_saw_it(job, timing or Timing(), at),
         prompt=job.prompt,
         error=error,
@@ -259,8 +248,3 @@ def _total_cost(attempts: tuple[AttemptSummary, ...]) -> Decimal | None:
     paid = [each for each in attempts if each.usage is not None]
     costs = [each.cost_usd for each in paid if each.cost_usd is not None]
     return sum(costs, start=Decimal(0)) if paid and len(costs) == len(paid) else None
-
-
-def _missing(plan: Plan, answered: Iterable[int]) -> tuple[int, ...]:
-    there = set(answered)
-    return tuple(number for number in range(len(plan.members)) if number not in there)

@@ -1,16 +1,16 @@
-"""Finds the answer that most members of an ensemble gave, whatever its outward form."""
+"""Finds the answer that most members of an ensemble gave."""
 
-import re
-import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from millrace.agents.canonical import canonical
+from millrace.agents.normalise import normalised
+from millrace.agents.similarity import likeness, shingles
+from millrace.schemas.call import VoteRule
 from millrace.schemas.errors import PipelineError
 
-_EMPHASIS = re.compile(r"(?<!\w)[*_`]+(?=\S)|(?<=\S)[*_`]+(?!\w)")
-_TRAILING = " .,;:!?。、"
+NORMALIZED = VoteRule()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,47 +18,91 @@ class Ballot:
     """How a vote went."""
 
     winner: int
-    """The lowest member of the largest group of equal answers: its answer stands for the group."""
+    """The lowest member of the weightiest group: its answer stands for the group."""
     agreeing: tuple[int, ...]
     """The members of that group, the winner among them, in order."""
     dissenting: tuple[int, ...]
     """All others, in order."""
+    agreement: float
+    """The share of all weight that the group has."""
 
 
-def vote(answers: Mapping[int, str], *, data: Mapping[int, Any]) -> Ballot:
-    """Find the answer that most members gave.
+def vote(
+    answers: Mapping[int, str],
+    *,
+    data: Mapping[int, Any],
+    rule: VoteRule = NORMALIZED,
+    weights: Mapping[int, float] | None = None,
+) -> Ballot:
+    """Find the answer with the most weight behind it; every member weighs 1 without `weights`.
 
     `answers` holds each member's text, `data` the parsed answer of those who answered in JSON.
-    Parsed answers are compared by value, those without one (or with None) by `normalised` text.
-    Between groups of the same size the one with the lowest member wins. The order of the
+    Which answers are the same is for the rule to say:
+
+    - `exact`: the same text, or the same JSON value;
+    - `normalized`: the same JSON value, or the same text in its `normalised` form;
+    - `field`: the same value of one field of the JSON; answers without it stand alone;
+    - `similarity`: texts that are alike, directly or by way of others.
+
+    Between groups of the same weight the one with the lowest member wins. The order of the
     mappings does not matter.
 
     Raises:
         PipelineError: There is no answer to vote on.
     """
-    groups: dict[str | bytes, list[int]] = {}
-    for member in sorted(answers):
-        value = data.get(member)
-        # The one is text and the other bytes, so that they are never taken for each other.
-        key = normalised(answers[member]) if value is None else canonical(value)
-        groups.setdefault(key, []).append(member)
-    if not groups:
+    if not answers:
         raise PipelineError("a vote needs at least one answer")
+    groups = _alike(answers, rule) if rule.by == "similarity" else _equal(answers, data, rule)
+    shares = weights or {}
+
+    def weight(group: list[int]) -> float:
+        return sum(shares.get(member, 1.0) for member in group)
+
     # max keeps the first of equals, and groups stand in the order of their lowest members.
-    winners = max(groups.values(), key=len)
+    winners = max(groups, key=weight)
     return Ballot(
         winner=winners[0],
         agreeing=tuple(winners),
         dissenting=tuple(sorted(answers.keys() - set(winners))),
+        agreement=round(weight(winners) / weight(sorted(answers)), 6),
     )
 
 
-def normalised(text: str) -> str:
-    """Take off what does not change an answer.
+def _equal(answers: Mapping[int, str], data: Mapping[int, Any], rule: VoteRule) -> list[list[int]]:
+    spell: Callable[[str], str] = str if rule.by == "exact" else normalised
+    groups: dict[Hashable, list[int]] = {}
+    for member in sorted(answers):
+        value = data.get(member)
+        key: Hashable
+        if rule.field is not None:
+            found, value = _field(value, rule.field)
+            # An answer without the field agrees with nobody.
+            key = canonical(value) if found else member
+        else:
+            # The one is text and the other bytes, so that they are never taken for each other.
+            key = spell(answers[member]) if value is None else canonical(value)
+        groups.setdefault(key, []).append(member)
+    return list(groups.values())
 
-    Compatibility forms (Unicode NFKC), case, white space, Markdown emphasis and trailing
-    punctuation; a text of nothing but these keeps its punctuation.
-    """
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    bare = " ".join(_EMPHASIS.sub("", folded).split())
-    return bare.rstrip(_TRAILING) or bare
+
+def _field(value: Any, path: str) -> tuple[bool, Any]:
+    for name in path.split("."):
+        if not isinstance(value, dict) or name not in value:
+            return False, None
+        value = value[name]
+    return True, value
+
+
+def _alike(answers: Mapping[int, str], rule: VoteRule) -> list[list[int]]:
+    """Groups in which each text is alike to one at least: the same whatever the order."""
+    pieces = {member: shingles(answers[member]) for member in sorted(answers)}
+    groups: list[list[int]] = []
+    for member, own in pieces.items():
+        near = [
+            group
+            for group in groups
+            if any(likeness(own, pieces[other]) >= rule.similarity for other in group)
+        ]
+        joined = sorted([member, *(other for group in near for other in group)])
+        groups = [group for group in groups if group not in near] + [joined]
+    return sorted(groups)

@@ -13,8 +13,9 @@ from sampler import sampling
 from millrace.streams.event_loop import calm_garbage_collector
 from millrace.streams.event_loop import run as run_loop
 from millrace.streams.logs import configure_logs
-from millrace.streams.pipeline import RunningPipeline, run_pipeline
+from millrace.streams.pipeline import run_pipeline
 from millrace.streams.roles import Role
+from millrace.streams.running_pipeline import RunningPipeline
 from millrace.streams.settings import Settings
 
 ROLES = frozenset({Role.ROUTER, Role.CALLER, Role.VALIDATOR})

@@ -14,6 +14,9 @@ from millrace.schemas.errors import ConfigurationError, PromptError
 PACKAGED = Path(__file__).parent / "templates"
 """The folder of templates that come with Millrace, one for each task type."""
 
+STEPS = Path(__file__).parent / "steps"
+"""The folder of templates for what models are asked about other models' answers."""
+
 MAX_RENDERED_CHARS = 1_000_000
 """The longest message that a template may make; Kafka's usual limit of a record is 1 MB."""
 

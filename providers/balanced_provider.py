@@ -140,6 +140,11 @@ class BalancedProvider:
             for alias, (until, reason) in found.items()
         )
 
+    @property
+    def usable(self) -> bool:
+        """Whether some server with some key gets calls."""
+        return len(self._balancer.aside) < len(self._targets)
+
     def _choose(self) -> Target:
         name = self._balancer.choose()
         if name is None:

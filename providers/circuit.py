@@ -110,6 +110,11 @@ class Circuit:
         return self._window.rate(self._now())
 
     @property
+    def counts(self) -> tuple[int, int]:
+        """The calls that ended within the window and told something, and the failed ones."""
+        return self._window.counts(self._now())
+
+    @property
     def retry_after(self) -> float:
         """Seconds until an open circuit lets probes through; 0 in the other states."""
         if self.state != "open":

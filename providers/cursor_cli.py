@@ -140,6 +140,11 @@ class CursorCliProvider:
         """None: keys take turns here, and are not judged."""
         return ()
 
+    @property
+    def usable(self) -> bool:
+        """Always, as no key is set aside."""
+        return True
+
     async def _read(
         self, run: ProcessGroup, reply: CursorReply
     ) -> AsyncGenerator[ProviderEvent, None]:

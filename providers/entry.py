@@ -1,7 +1,7 @@
 """A provider entry: what the config file says of one model server."""
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, HttpUrl, model_validator
 
@@ -10,7 +10,7 @@ from millrace.providers.embedding_models import embedding_facts
 from millrace.schemas.embedding import MAX_INPUTS, Dimensions
 from millrace.schemas.record import Frozen
 from millrace.schemas.usage import Money
-from millrace.schemas.vocabulary import Capability, Hardware
+from millrace.schemas.vocabulary import Capability, Hardware, TaskType
 
 Wire = Literal["openai", "anthropic", "gemini", "ollama"]
 """The wire APIs over HTTP."""
@@ -23,6 +23,7 @@ _PROCESSES = 4
 
 _ONLY_FOR: dict[str, WireName] = {
     "pull_missing": "ollama",
+    "warm_up": "ollama",
     "keep_alive_seconds": "ollama",
     "command": "cursor-cli",
     "arguments": "cursor-cli",
@@ -56,6 +57,13 @@ class ModelEntry(Frozen):
     max_output_tokens: int | None = Field(default=None, ge=1)
     quality: int = Field(default=50, ge=0, le=100)
     """The operator's rating, for choosing between models."""
+    quality_by_task: dict[TaskType, Annotated[int, Field(ge=0, le=100)]] = Field(
+        default_factory=dict
+    )
+    """The same for tasks at which it is better or worse than in general."""
+    tier: int | None = Field(default=None, ge=0)
+    """Its place in cascades, from 0 for the cheapest. Where no model has one, price and quality
+    decide."""
     price: PriceOverride | None = None
     price_as: str | None = None
     """The name the price table knows it by, where that differs."""
@@ -118,8 +126,13 @@ class ProviderEntry(Frozen):
     simulated: bool = False
     """True for the simulator: its answers are marked as such wherever they are shown."""
 
+    check_seconds: float | None = Field(default=None, ge=0)
+    """How often it is reached without a call; 0 never, `health.check_seconds` when unset."""
+
     pull_missing: bool = False
     """Ollama: download configured models that the server does not have yet."""
+    warm_up: bool = False
+    """Ollama: load the configured models when a caller starts, so that no call waits for it."""
     keep_alive_seconds: int | None = Field(default=None, ge=-1)
     """Ollama: how long a model stays loaded after a call; -1 for ever, the server's own setting
     when unset."""

@@ -206,6 +206,11 @@ class HttpProvider:
         """None: a single server with a single key has nothing to take in its place."""
         return ()
 
+    @property
+    def usable(self) -> bool:
+        """Always, as no key is set aside."""
+        return True
+
     async def aclose(self) -> None:
         """Close every connection; calls still running raise."""
         await self._client.aclose()

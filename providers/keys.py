@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from itertools import cycle
 from typing import Self
 
+from millrace.providers.entry import ProviderEntry
 from millrace.schemas.errors import ConfigurationError
 
 
@@ -72,3 +73,9 @@ class ApiKeys:
 
 def _is_visible_ascii(text: str) -> bool:
     return text.isascii() and text.isprintable() and " " not in text
+
+
+def key_values(entry: ProviderEntry, environ: Mapping[str, str]) -> dict[str, str]:
+    """What the variables hold that an entry names for its keys, to see whether one was changed."""
+    names = (*entry.api_key_env, *(name for each in entry.instances for name in each.api_key_env))
+    return {name: environ[name] for name in names if name in environ}

@@ -80,6 +80,16 @@ class OllamaModels:
         except MISSHAPEN as error:
             raise misshapen(error) from error
 
+    async def loaded(self) -> tuple[str, ...]:
+        """The models that are in memory."""
+        request = EncodedRequest("/api/ps", b"")
+        async with self._server.exchange("GET", request, seconds=_LIST_SECONDS) as reply:
+            document = parse(await reply.read(max_bytes=_MAX_BYTES))
+        try:
+            return tuple(str(item["name"]) for item in document["models"] or ())
+        except MISSHAPEN as error:
+            raise misshapen(error) from error
+
     async def missing(self, models: Iterable[str]) -> tuple[str, ...]:
         """Which of these models are not there; a name without a tag means `latest`."""
         there = {_tagged(model.name) for model in await self.list()}

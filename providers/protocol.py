@@ -23,6 +23,8 @@ class ModelRequest:
     tools: tuple[ToolDefinition, ...] = ()
     output: OutputSpec = field(default_factory=OutputSpec)
     stream: bool = True
+    token_probabilities: bool = False
+    """Whether to ask how probable the answer's tokens were, where the wire can tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,8 @@ class Completion:
     """What the provider says it charged, where it says so."""
     model: str | None = None
     response_id: str | None = None
+    token_probability: float | None = None
+    """The geometric mean of the answer's tokens' probabilities, where asked for and told."""
     load_ms: float | None = None
     """How long a local server took to load the model."""
     key_alias: str | None = None
@@ -169,4 +173,9 @@ class ModelServer(Provider, Embedder, Protocol):
     @property
     def keys_set_aside(self) -> tuple[KeyAside, ...]:
         """The keys that are not used for now; a single key is never set aside."""
+        ...
+
+    @property
+    def usable(self) -> bool:
+        """False while every call would fail, as all keys are set aside."""
         ...

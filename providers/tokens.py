@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import orjson
 
-from millrace.schemas.call import Job
+from millrace.schemas.call import Call
 from millrace.schemas.message import ImagePart, Message, ToolDefinition
 
 _LETTERS_PER_TOKEN = 4.6
@@ -61,9 +61,10 @@ def estimate_text(text: str) -> int:
     return max(1, round(tokens))
 
 
-def estimate_job(job: Job) -> int:
-    """Estimate the input tokens of a job: of its conversation, or of the texts to be embedded."""
-    return estimate_messages(job.messages, job.tools) + sum(map(estimate_text, job.inputs))
+def estimate_call(call: Call) -> int:
+    """Estimate the input tokens of a call: of its conversation, or of the texts to be embedded."""
+    told = estimate_messages(call.messages, call.tools)
+    return told + sum(map(estimate_text, call.job.inputs))
 
 
 def estimate_messages(messages: Iterable[Message], tools: Iterable[ToolDefinition] = ()) -> int:

@@ -3,9 +3,9 @@
 The plan travels inside the message, so that fallback needs no shared state.
 """
 
-from typing import ClassVar
+from typing import Annotated, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from millrace.schemas.embedding import Dimensions
 from millrace.schemas.errors import ErrorInfo
@@ -16,12 +16,18 @@ from millrace.schemas.request import OutputSpec, Parameters, ReplayRef
 from millrace.schemas.usage import Money, Usage
 from millrace.schemas.vocabulary import (
     AttemptStatus,
+    ConfidenceSource,
     EnsembleMode,
     Hardware,
+    MemberRole,
     Sensitivity,
     Strategy,
+    TaskSource,
     TaskType,
+    VoteBy,
 )
+
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class PromptRef(Frozen):
@@ -71,12 +77,19 @@ class Candidate(Frozen):
     provider: str
     model: str
     hardware: Hardware
+    tier: int = Field(default=0, ge=0)
+    """Of a cascade; candidates of one tier are fallbacks of each other."""
 
 
 class MemberPlan(Frozen):
     """The candidates of one member, tried in order."""
 
     candidates: tuple[Candidate, ...] = Field(min_length=1)
+    role: MemberRole = "answer"
+    stage: int = Field(default=0, ge=0)
+    """Members of a stage are called once all of the stage before are done."""
+    weight: float = Field(default=1.0, gt=0)
+    """What the member's answer counts where answers are weighed."""
 
 
 class PassedOver(Frozen):
@@ -87,15 +100,76 @@ class PassedOver(Frozen):
     reason: str
 
 
+class VoteRule(Frozen):
+    """When two answers count as the same."""
+
+    by: VoteBy = "normalized"
+    field: str | None = None
+    """Of the JSON answers, where the vote is by `field`: a name, or several joined by dots."""
+    similarity: Share = 0.85
+    """How alike two texts must be, where the vote is by `similarity`."""
+
+    @model_validator(mode="after")
+    def _field_is_named(self) -> Self:
+        if (self.by == "field") != (self.field is not None):
+            raise ValueError("a vote by 'field' names the field, and no other vote does")
+        return self
+
+
+class CascadeRule(Frozen):
+    """When an answer of a cheaper tier is good enough."""
+
+    confidence: ConfidenceSource = "score"
+    thresholds: tuple[Share, ...] = ()
+    """The least confidence, by tier; the last tier has none."""
+
+
 class Plan(Frozen):
-    """What the router decided. All strategies but ensembles have one member."""
+    """What the router decided. Members of later stages are in it from the start."""
 
     strategy: Strategy
     members: tuple[MemberPlan, ...] = Field(min_length=1)
     mode: EnsembleMode | None = None
     quorum: int = 1
+    """How many members must have given a valid answer."""
+    member_timeout_s: float | None = Field(default=None, gt=0)
+    """How long the members of a stage have; those that took longer are left out."""
+    vote: VoteRule | None = None
+    cascade: CascadeRule | None = None
+    max_repairs: int = Field(default=0, ge=0)
+    """How often a model is told what was wrong with its answer before the next one is asked."""
     reasons: tuple[str, ...] = ()
     passed_over: tuple[PassedOver, ...] = ()
+    complexity: Share | None = None
+    task_source: TaskSource = "named"
+    task_confidence: Share | None = None
+    estimated_cost_usd: Money | None = None
+
+    @property
+    def joined(self) -> bool:
+        """Whether a join keeps the request's state from its beginning to its end."""
+        return len(self.members) > 1 or self.cascade is not None
+
+    def stage_members(self, stage: int) -> tuple[int, ...]:
+        """The members of a stage, by number."""
+        return tuple(number for number, member in enumerate(self.members) if member.stage == stage)
+
+
+class Brief(Frozen):
+    """What a call asks where it is not the job as it stands."""
+
+    role: MemberRole = "answer"
+    messages: tuple[Message, ...] = Field(min_length=1)
+    continues: bool = False
+    """Whether the job's own messages come before these; so they need not be carried twice."""
+    output: OutputSpec | None = None
+    """None: the job's."""
+    tools: bool = True
+    """Whether the job's tools may be called."""
+    parameters: Parameters | None = None
+    """None: the job's."""
+    repairs: int = Field(default=0, ge=0)
+    """How often this model has been told what was wrong with its answer."""
 
 
 class AttemptSummary(Frozen):
@@ -109,6 +183,10 @@ class AttemptSummary(Frozen):
     error: ErrorInfo | None = None
     usage: Usage | None = None
     cost_usd: Money | None = None
+    role: MemberRole = "answer"
+    tier: int = 0
+    repair: bool = False
+    """Whether the model was told what was wrong with its answer before."""
 
 
 class Call(Record):
@@ -128,6 +206,8 @@ class Call(Record):
     """The budgets that hold a reservation for this attempt, to be told what it cost."""
     claimed_as: str | None = None
     """The earlier attempt at the same model for which it was made; None: for this one."""
+    brief: Brief | None = None
+    """What this call asks; None: the job as it stands."""
 
     @property
     def attempt_id(self) -> str:
@@ -140,13 +220,46 @@ class Call(Record):
         return self.plan.members[self.member].candidates[self.candidate]
 
     @property
+    def role(self) -> MemberRole:
+        """What the call asks for."""
+        return self.brief.role if self.brief else self.plan.members[self.member].role
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """What the model is sent."""
+        if self.brief is None:
+            return self.job.messages
+        before = self.job.messages if self.brief.continues else ()
+        return (*before, *self.brief.messages)
+
+    @property
+    def output(self) -> OutputSpec:
+        """What the model's answer must look like."""
+        return (self.brief and self.brief.output) or self.job.output
+
+    @property
+    def tools(self) -> tuple[ToolDefinition, ...]:
+        """What the model may call."""
+        return self.job.tools if self.brief is None or self.brief.tools else ()
+
+    @property
+    def parameters(self) -> Parameters:
+        """How the model is to answer."""
+        return (self.brief and self.brief.parameters) or self.job.parameters
+
+    @property
+    def stream(self) -> bool:
+        """Whether tokens are sent on; what only the pipeline reads is not."""
+        return self.job.stream and self.role not in {"judge", "rate", "plan"}
+
+    @property
     def next_candidate(self) -> int | None:
         """The index of whom to ask if this one fails, or None when it is the last."""
         index = self.candidate + 1
         return index if index < len(self.plan.members[self.member].candidates) else None
 
     def following(self, *, candidate: int, failed: AttemptSummary) -> "Call":
-        """The call after this one failed."""
+        """The call after this one failed, asking the same."""
         return self.model_copy(
             update={
                 "attempt": self.attempt + 1,
@@ -156,3 +269,7 @@ class Call(Record):
                 "claimed_as": None,
             }
         )
+
+    def asking(self, brief: Brief | None) -> "Call":
+        """The same call with something else to ask; None: the job as it stands."""
+        return self.model_copy(update={"brief": brief})

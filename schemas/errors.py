@@ -57,6 +57,7 @@ ErrorCode = Literal[
     "empty_reply",
     # what became of the work
     "output_invalid",
+    "validator_failed",
     "deadline_exceeded",
     "cancelled",
     "quorum_not_reached",

@@ -13,6 +13,7 @@ from millrace.schemas.request import ReplayRef
 from millrace.schemas.usage import Money, Timing, Usage
 from millrace.schemas.vocabulary import (
     AttemptStatus,
+    CancelledScope,
     CostSource,
     FinishReason,
     Strategy,
@@ -43,6 +44,12 @@ class AttemptOutcome(Record):
     timing: Timing = Timing()
     error: ErrorInfo | None = None
     response_id: str | None = None
+    token_probability: float | None = Field(default=None, ge=0, le=1)
+    """The geometric mean of the answer's tokens' probabilities; None where the wire has none."""
+    cancelled: CancelledScope | None = None
+    """What was cancelled, where the attempt was; None (an older writer's) means the request."""
+    chunks: int = Field(default=0, ge=0)
+    """How many chunks of this invocation were written."""
     finished_at: Instant
 
     @property
@@ -62,6 +69,9 @@ class AttemptOutcome(Record):
             error=error or self.error,
             usage=self.usage,
             cost_usd=self.cost_usd,
+            role=self.call.role,
+            tier=self.call.target.tier,
+            repair=self.call.brief is not None and self.call.brief.repairs > 0,
         )
 
 
@@ -84,13 +94,15 @@ class Refusal(Record):
 
 
 class JoinOpened(Record):
-    """The router announces an ensemble before its members' calls, so that a join can end it."""
+    """The router announces a join before its members' calls, so that the clock can end it."""
 
     schema_name: ClassVar[str] = "join-opened"
 
     kind: Literal["opened"] = "opened"
     job: Job
     plan: Plan
+    opened_at: Instant | None = None
+    """When the members' calls were written; None (an older writer's): when the job was accepted."""
 
     @property
     def request_id(self) -> str:
@@ -99,7 +111,10 @@ class JoinOpened(Record):
 
 
 class JoinTimeout(Record):
-    """The clock's decision to end a join, written before it is acted upon."""
+    """The clock's decision that time is up, written before it is acted upon.
+
+    `due` says for what: for the request at its deadline, before that for the members of a stage.
+    """
 
     schema_name: ClassVar[str] = "join-timeout"
 

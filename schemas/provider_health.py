@@ -52,6 +52,8 @@ class ProviderHealth(Record):
     """When it came to that state."""
     error_rate: float = Field(default=0.0, ge=0, le=1)
     """Of the calls that ended lately."""
+    calls: int = Field(default=0, ge=0)
+    """How many ended lately; the rate of few says little."""
     first_token_ms: float | None = Field(default=None, ge=0)
     """Moving average."""
     total_ms: float | None = Field(default=None, ge=0)

@@ -10,23 +10,53 @@ from millrace.schemas.record import Frozen, Instant, Record
 from millrace.schemas.usage import Money
 from millrace.schemas.vocabulary import (
     Capability,
+    ConfidenceSource,
     EnsembleMode,
     HardwareWish,
     OutputFormat,
     Sensitivity,
     Strategy,
     TaskType,
+    VoteBy,
 )
+
+MAX_MEMBERS = 16
+MAX_PARTS = 16
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 RequestId = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\s/]+$")]
 """Any text without white space or `/` (which separates the parts of an attempt's id)."""
 
+Share = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+RulePattern = Annotated[str, Field(min_length=1, max_length=512)]
 
 EMBEDDING_STRATEGIES: frozenset[Strategy] = frozenset(
     {"auto", "local_only", "cloud_only", "local_first", "cloud_first"}
 )
 """Vectors of several models cannot be compared, so there is nothing to vote on or to improve."""
+
+OF_JOINS = (
+    "members",
+    "min_members",
+    "mode",
+    "quorum",
+    "member_timeout_s",
+    "vote_by",
+    "vote_field",
+    "vote_similarity",
+    "weights",
+    "judge",
+    "confidence",
+    "thresholds",
+    "min_tier",
+    "max_parts",
+)
+"""What a route says of strategies with several members or tiers; each is unset by default."""
+
+_UNSET: tuple[Any, ...] = (None, (), {})
 
 _SOURCES = ("prompt", "messages", "template", "inputs")
 _SOURCES_NAMED = "prompt, messages, template and inputs"
@@ -49,7 +79,11 @@ def as_task(value: Any) -> TaskType | None:
 
 
 class Route(Frozen):
-    """Where the work may go. `providers` and `models` bind, the `prefer_` ones only order."""
+    """Where the work may go, and how many models take part in it.
+
+    `providers` and `models` bind, the `prefer_` ones only order. What is left out is as the
+    operator's `[routes]` say.
+    """
 
     strategy: Strategy = "auto"
     providers: tuple[Name, ...] = ()
@@ -60,12 +94,47 @@ class Route(Frozen):
     capabilities: tuple[Capability, ...] = ()
     sensitivity: Sensitivity = "normal"
     max_cost_usd: Money | None = None
-    max_latency_s: Annotated[float, Field(gt=0)] | None = None
-    members: Annotated[int, Field(ge=2, le=16)] | None = None
-    """How many models an ensemble asks; the router picks them from different providers."""
-    mode: EnsembleMode = "vote"
-    quorum: Annotated[int, Field(ge=1, le=16)] | None = None
+    """For all planned calls together, as estimated."""
+    max_latency_s: Seconds | None = None
+    """For a whole answer, as measured lately; a model that was not measured is let through."""
+    min_quality: Annotated[int, Field(ge=0, le=100)] | None = None
+    """The least rating, by the operator, of a model that may answer."""
+    members: Annotated[int, Field(ge=2, le=MAX_MEMBERS)] | None = None
+    """How many models an ensemble or a race asks; they are of different providers if possible."""
+    min_members: Annotated[int, Field(ge=1, le=MAX_MEMBERS)] | None = None
+    """With how few the work is begun where not enough fit; `members` when unset."""
+    mode: EnsembleMode | None = None
+    """What an ensemble does with the answers."""
+    quorum: Annotated[int, Field(ge=1, le=MAX_MEMBERS)] | None = None
     """How many members must have answered for a decision; more than half of them when unset."""
+    member_timeout_s: Seconds | None = None
+    """How long the members of a stage have; the join goes on without those that take longer."""
+    vote_by: VoteBy | None = None
+    """When two answers of a vote count as the same."""
+    vote_field: Name | None = None
+    """Of JSON answers, for votes by `field`: a name, or several joined by dots."""
+    vote_similarity: Share | None = None
+    """How alike two texts must be, for votes by `similarity`."""
+    weights: Annotated[dict[Name, Weight], Field(max_length=100)] = Field(default_factory=dict)
+    """What a model's answer counts in mode `weighted`, by `model` or `provider/model`."""
+    judge: Name | None = None
+    """The model, or `provider/model`, that judges, merges, plans or combines."""
+    confidence: ConfidenceSource | None = None
+    """What a cascade goes by when it asks whether an answer is good enough."""
+    thresholds: Annotated[tuple[Share, ...], Field(max_length=16)] = ()
+    """The least confidence of a cascade, by tier; the last one holds for the rest."""
+    min_tier: Annotated[int, Field(ge=0)] | None = None
+    """The tier, from 0, that a cascade begins with; the last one where there are fewer."""
+    max_parts: Annotated[int, Field(ge=1, le=MAX_PARTS)] | None = None
+    """Into how many parts a request may be divided by `delegate`."""
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        if self.vote_by is not None and (self.vote_by == "field") != (self.vote_field is not None):
+            raise ValueError("vote_by 'field' goes with vote_field, and nothing else does")
+        if self.min_members is not None and self.min_members > (self.members or MAX_MEMBERS):
+            raise ValueError("min_members must not exceed members")
+        return self
 
 
 class Parameters(Frozen):
@@ -79,16 +148,59 @@ class Parameters(Frozen):
     tool_choice: Literal["auto", "none", "required"] | None = None
 
 
+class OutputRules(Frozen):
+    """What an answer must keep to besides its format. What is unset is not asked for."""
+
+    min_chars: Annotated[int, Field(ge=0)] | None = None
+    max_chars: Annotated[int, Field(ge=1)] | None = None
+    must_match: Annotated[tuple[RulePattern, ...], Field(max_length=20)] = ()
+    """Regular expressions in RE2's syntax, each to be found somewhere in the answer."""
+    must_not_match: Annotated[tuple[RulePattern, ...], Field(max_length=20)] = ()
+    required_keys: Annotated[tuple[Name, ...], Field(max_length=100)] = ()
+    """Of a JSON answer; `a.b` is the key `b` within `a`."""
+    language: Annotated[str, Field(pattern=r"^[a-z]{2}$")] | None = None
+    """What the text is written in, as ISO 639-1 has it: `en`, `de`, …"""
+
+    @property
+    def asks_nothing(self) -> bool:
+        """Whether no rule is set; asked for each answer, and quicker than comparing."""
+        return (
+            self.min_chars is None
+            and self.max_chars is None
+            and self.language is None
+            and not (self.must_match or self.must_not_match or self.required_keys)
+        )
+
+    @model_validator(mode="after")
+    def _bounds_in_order(self) -> Self:
+        low, high = self.min_chars, self.max_chars
+        if low is not None and high is not None and low > high:
+            raise ValueError(f"min_chars {low} must not exceed max_chars {high}")
+        return self
+
+
 class OutputSpec(Frozen):
     """What the answer must look like. A `schema` implies `json`."""
 
     format: OutputFormat = "text"
     json_schema: dict[str, Any] | None = Field(default=None, alias="schema")
+    language: Annotated[str, Field(pattern=r"^[a-z0-9+#.-]{1,40}$")] | None = None
+    """Of code: `python`, `sql`, … Any when unset."""
+    rules: OutputRules = OutputRules()
+    """Those of the task's section in the config hold besides."""
+    validators: Annotated[tuple[Name, ...], Field(max_length=20)] = ()
+    """Validators by name, besides those of the task's section."""
+    max_repairs: Annotated[int, Field(ge=0, le=5)] | None = None
+    """How often a model is told what was wrong with its answer; as configured when unset."""
 
     @model_validator(mode="after")
-    def _schema_needs_json(self) -> Self:
+    def _parts_fit_the_format(self) -> Self:
         if self.json_schema is not None and self.format != "json":
             raise ValueError("a schema needs format 'json'")
+        if self.rules.required_keys and self.format != "json":
+            raise ValueError("required_keys need format 'json'")
+        if self.language is not None and self.format != "code":
+            raise ValueError("a language needs format 'code'; that of a text is rules.language")
         return self
 
 
@@ -113,7 +225,8 @@ class Request(Record):
     schema_name: ClassVar[str] = "request"
 
     request_id: RequestId | None = None
-    task: TaskType = "general"
+    task: TaskType | None = None
+    """The template's, or else guessed from the text, when unset."""
     team: Name | None = None
     budget_key: Name | None = None
     """Whose budget pays; the team's when unset."""
@@ -163,8 +276,7 @@ class Request(Record):
             "parameters": self.parameters != Parameters(),
             "output": self.output != OutputSpec(),
             f"route.strategy {route.strategy!r}": route.strategy not in EMBEDDING_STRATEGIES,
-            "route.members": route.members is not None,
-            "route.quorum": route.quorum is not None,
+            **{f"route.{name}": getattr(route, name) not in _UNSET for name in OF_JOINS},
         }
         found = [name for name, given in meaningless.items() if given]
         if found:

@@ -24,6 +24,7 @@ Strategy = Literal[
     "ensemble",
     "parallel",
     "cascade",
+    "delegate",
 ]
 Hardware = Literal["cloud", "gpu", "cpu"]
 """Where a provider entry runs its models; `gpu` and `cpu` are local."""
@@ -35,8 +36,20 @@ Capability = Literal[
 ]
 """What a model can do; one that can do nothing but `embeddings` is never asked for an answer."""
 
-OutputFormat = Literal["text", "json"]
-EnsembleMode = Literal["vote"]
+OutputFormat = Literal["text", "markdown", "code", "json"]
+EnsembleMode = Literal["vote", "weighted", "best_of", "merge", "chain"]
+MemberRole = Literal["answer", "judge", "merge", "refine", "plan", "part", "combine", "rate"]
+"""What a member's call asks for: the job's answer, or something about other members' answers."""
+
+VoteBy = Literal["exact", "normalized", "field", "similarity"]
+ConfidenceSource = Literal["score", "logprobs", "self_rating", "agreement"]
+TaskSource = Literal["named", "rules", "model", "default"]
+DecidedBy = Literal[
+    "first", "vote", "weight", "score", "judge", "merge", "refine", "combine", "confidence", "parts"
+]
+"""What chose the answer of a request with several members or tiers."""
+
+CancelledScope = Literal["request", "member"]
 TerminalStatus = Literal["completed", "failed", "expired", "cancelled", "rejected"]
 AttemptStatus = Literal["completed", "failed", "expired", "cancelled"]
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "other"]

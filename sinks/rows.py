@@ -5,21 +5,21 @@ NULL. Times are milliseconds since 1970. Money is rounded to a trillionth of a d
 even, as far as the columns go.
 """
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Any
 
 from pydantic_core import to_json
 
-from millrace.schemas.call import PromptRef
+from millrace.schemas.call import Plan, PromptRef
 from millrace.schemas.dead_letter import Blob, DeadLetter
 from millrace.schemas.errors import RowRejectedError
 from millrace.schemas.ledger import UsageEvent
 from millrace.schemas.request import Request
-from millrace.schemas.response import EnsembleVerdict, Response
+from millrace.schemas.response import Quality, Response
 from millrace.schemas.usage import Timing, Usage
 from millrace.sinks.protocol import ReceivedRequest
+from millrace.sinks.verdict_rows import strategy_columns, verdict_columns
 
 Row = tuple[Any, ...]
 
@@ -46,7 +46,7 @@ def request_row(received: ReceivedRequest, *, store_text: bool) -> Row:
         received.request_id,
         _first_wins(received.accepted_at, received.offset),
         _ms(received.accepted_at),
-        request.task,
+        request.task or "",
         request.team or "",
         request.budget_key or request.team or "",
         request.conversation_id or "",
@@ -125,6 +125,7 @@ def response_row(response: Response, *, store_text: bool) -> Row:
         _json(tool_calls) if store_text and tool_calls else "",
         len(response.text.encode(errors="surrogatepass")),
         response.finish_reason or "",
+        *_quality(response.quality),
         response.provider or "",
         response.model or "",
         response.task or "",
@@ -144,7 +145,9 @@ def response_row(response: Response, *, store_text: bool) -> Row:
             )
             for attempt in response.attempts
         ],
-        *_verdict(response.ensemble),
+        *verdict_columns(response.ensemble),
+        *strategy_columns(response.attempts, response.ensemble, response.cascade),
+        *_plan(response.plan),
         *_timing(response.timing),
         *_prompt(response.prompt),
         error.code if error else "",
@@ -241,17 +244,26 @@ def _prompt(prompt: PromptRef | None) -> tuple[str, int, str]:
     return ("", 0, "") if prompt is None else (prompt.name, prompt.version, prompt.sha256)
 
 
-def _verdict(verdict: EnsembleVerdict | None) -> tuple[str | int | Sequence[int], ...]:
-    if verdict is None:
-        return ("", 0, 0, (), (), ())
+def _plan(plan: Plan | None) -> Row:
+    if plan is None:
+        return ("", None, None, None, (), (), ())
     return (
-        verdict.mode,
-        verdict.members,
-        verdict.answered,
-        verdict.agreeing,
-        verdict.dissenting,
-        verdict.missing,
+        plan.task_source,
+        plan.task_confidence,
+        plan.complexity,
+        money(plan.estimated_cost_usd),
+        [
+            (number, member.role, member.stage, each.tier, each.provider, each.model)
+            for number, member in enumerate(plan.members)
+            for each in member.candidates
+        ],
+        plan.reasons,
+        [(each.provider, each.model, each.reason) for each in plan.passed_over],
     )
+
+
+def _quality(quality: Quality | None) -> Row:
+    return (None, {}, ()) if quality is None else (quality.score, quality.parts, quality.notes)
 
 
 def _blob(blob: Blob | None, *, store_text: bool) -> tuple[str | None, str]:

@@ -26,6 +26,42 @@ _ATTEMPTS = (
     "model LowCardinality(String), status LowCardinality(String), "
     "error_code LowCardinality(String)))"
 )
+_PLAN = (
+    ("task_source", _NAME),
+    ("task_confidence", "Nullable(Float64)"),
+    ("complexity", "Nullable(Float64)"),
+    ("estimated_cost_usd", _MONEY),
+    (
+        "planned",
+        (
+            f"Array(Tuple(member UInt32, role {_NAME}, stage UInt32, tier UInt32, "
+            f"provider {_NAME}, model {_NAME}))"
+        ),
+    ),
+    ("route_reasons", "Array(String)"),
+    ("passed_over", f"Array(Tuple(provider {_NAME}, model {_NAME}, reason String))"),
+)
+_TIER_RESULTS = (
+    "Array(Tuple(tier UInt32, provider LowCardinality(String), model LowCardinality(String), "
+    "confidence Nullable(Float64), threshold Nullable(Float64), sufficed Bool))"
+)
+_STRATEGY = (
+    ("attempt_roles", f"Array({_NAME})"),
+    ("attempt_tiers", "Array(UInt32)"),
+    ("attempt_repairs", "Array(Bool)"),
+    ("ensemble_cancelled", "Array(UInt32)"),
+    ("ensemble_timed_out", "Array(UInt32)"),
+    ("ensemble_skipped", "Array(UInt32)"),
+    ("ensemble_partial", "Bool"),
+    ("ensemble_agreement", "Nullable(Float64)"),
+    ("decided_by", _NAME),
+    ("verdict_notes", "Array(String)"),
+    ("cascade_confidence", _NAME),
+    ("cascade_tiers", "UInt32"),
+    ("cascade_tier", "Nullable(UInt32)"),
+    ("cascade_sufficed", "Bool"),
+    ("cascade_results", _TIER_RESULTS),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +178,9 @@ RESPONSES = _table(
         ("tool_calls", "String"),
         ("text_bytes", "UInt64"),
         ("finish_reason", _NAME),
+        ("quality_score", "Nullable(Float64)"),
+        ("quality_parts", "Map(LowCardinality(String), Float64)"),
+        ("quality_notes", "Array(String)"),
         ("provider", _NAME),
         ("model", _NAME),
         ("task", _NAME),
@@ -160,6 +199,8 @@ RESPONSES = _table(
         ("ensemble_agreeing", "Array(UInt32)"),
         ("ensemble_dissenting", "Array(UInt32)"),
         ("ensemble_missing", "Array(UInt32)"),
+        *_STRATEGY,
+        *_PLAN,
         *_TIMING,
         ("prompt_name", _NAME),
         ("prompt_version", "UInt32"),

@@ -11,6 +11,7 @@ from millrace.schemas.chunk import Chunk
 from millrace.schemas.dead_letter import DeadLetter
 from millrace.schemas.ledger import UsageEvent
 from millrace.schemas.outcome import AttemptOutcome, JoinOpened, JoinTimeout, Refusal
+from millrace.schemas.provider_health import ProviderHealth
 from millrace.schemas.record import SCHEMA_HEADER, TRACE_HEADER, VERSION_HEADER, Record
 from millrace.schemas.request import Request
 from millrace.schemas.response import Response
@@ -128,6 +129,14 @@ def channels(names: TopicNames) -> Sequence[Channel]:
             summary="Calls that wait for their time before the same model is asked again.",
             key="The key of the request.",
             records=(Retry,),
+        ),
+        Channel(
+            id="providerHealth",
+            address=names.provider_health,
+            action="send",
+            summary="How each provider entry and model is doing, by each process that calls it.",
+            key="The provider's name, or provider/model.",
+            records=(ProviderHealth,),
         ),
     )
 

@@ -9,7 +9,7 @@ from millrace.agents.budget_policy import BudgetPolicy
 from millrace.providers.entry import ProviderEntry
 from millrace.providers.pricing import Pricing
 from millrace.schemas.budget import BudgetClaim, BudgetSettlement
-from millrace.schemas.call import Call, Job
+from millrace.schemas.call import Call
 from millrace.schemas.record import Record
 from millrace.streams.topics import TopicNames
 
@@ -43,16 +43,16 @@ class EstimateCall:
 
     entries: Mapping[str, ProviderEntry]
     pricing: Pricing
-    count_tokens: Callable[[Job], int]
+    count_tokens: Callable[[Call], int]
     output_tokens: int = OUTPUT_TOKENS
 
     def __call__(self, call: Call) -> Estimate:
         """Estimate the prompt with a margin, and the answer at its longest."""
         job, target = call.job, call.target
-        input_tokens = round(self.count_tokens(job) * _INPUT_MARGIN)
+        input_tokens = round(self.count_tokens(call) * _INPUT_MARGIN)
         entry = self.entries.get(target.provider)
         facts = entry.models.get(target.model) if entry is not None else None
-        limits = (job.parameters.max_output_tokens, facts.max_output_tokens if facts else None)
+        limits = (call.parameters.max_output_tokens, facts.max_output_tokens if facts else None)
         output_tokens = min(filter(None, limits), default=self.output_tokens)
         if job.inputs:
             output_tokens = 0

@@ -38,7 +38,7 @@ _NO_INVOCATION = "refused"
 """Names no HTTP call, as none was made; the same on redelivery."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class BudgetProcessor:
     """Processes `llm.usage`, but for the plain ledger events.
 
@@ -166,7 +166,7 @@ class BudgetProcessor:
             release = BudgetRelease(budget=name, claim_id=claim.claim_id)
             await self._publish(Addressed(self.topics.usage, release, name), outputs, trace=trace)
         outcome = _refused(claim.call, reason, source)
-        if claim.call.job.stream:
+        if claim.call.stream:
             end = _last_chunk(claim.call)
             chunk = Addressed(self.topics.chunks, end, end.request_id)
             await self._publish(chunk, outputs, trace=trace)

@@ -75,6 +75,7 @@ class CallRecords:
         """End an attempt that was made."""
         call = outcome.call
         await chunks.close(_chunk_end(call, outcome))
+        outcome = outcome.model_copy(update={"chunks": chunks.written})
         settled = await self._settle(
             call, outcome.invocation, cost_usd=result.cost_usd, usage=result.usage
         )

@@ -102,6 +102,11 @@ class Caller:
         """How many calls are being made."""
         return self._calling
 
+    def allow(self, in_flight: int) -> None:
+        """Make so many calls at once from now on; those under way go on."""
+        self._limit = in_flight
+        self._begin_waiting()
+
     async def lag(self) -> int:
         """How many calls of the assigned partitions have not been begun."""
         return len(self._read_ahead) + await unread(self._consumer)

@@ -12,6 +12,7 @@ from aiokafka.errors import KafkaError
 
 from millrace.schemas.cancellation import Cancellation
 from millrace.schemas.errors import InvalidEventError
+from millrace.schemas.vocabulary import CancelledScope
 from millrace.streams.dead_letters import Clock, RawRecord, SetAside, utc_now
 from millrace.streams.kafka_settings import KafkaSettings
 from millrace.streams.publisher import translate
@@ -57,6 +58,12 @@ class Cancellations:
         """Whether this member's work is to be stopped."""
         entry = self._members.get(request_id)
         return entry is not None and (_ALL in entry[0] or member in entry[0])
+
+    def scope(self, request_id: str, member: int) -> CancelledScope | None:
+        """What was cancelled, of a member's work: the request, or that member alone."""
+        if not self.covers(request_id, member):
+            return None
+        return "request" if _ALL in self._members[request_id][0] else "member"
 
     @contextmanager
     def watching(self, request_id: str, member: int, stop: Callable[[], None]) -> Iterator[None]:

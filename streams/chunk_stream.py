@@ -24,7 +24,7 @@ class ChunkStream:
         self._call = call
         self._invocation = invocation
         self._flush_seconds = flush_seconds
-        self._active = call.job.stream
+        self._active = call.stream
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self._tool_calls: list[ToolCallDelta] = []
@@ -33,6 +33,11 @@ class ChunkStream:
         self._timed_flush: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
         self.deliveries: list[asyncio.Future[Any]] = []
+
+    @property
+    def written(self) -> int:
+        """How many chunks have been written."""
+        return self._sequence
 
     async def add(
         self, *, text: str = "", reasoning: str = "", tool_call: ToolCallDelta | None = None

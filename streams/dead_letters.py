@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import orjson
 
 from millrace.schemas.dead_letter import Blob, DeadLetter, SourceHeader
-from millrace.schemas.errors import BrokerError, ErrorInfo, PipelineError
+from millrace.schemas.errors import BrokerError, ErrorCode, ErrorInfo, PipelineError
 from millrace.schemas.record import Headers
 from millrace.streams.publisher import Publisher
 
@@ -55,6 +55,7 @@ class DeadLetters:
     publisher: Publisher
     topic: str
     clock: Clock = utc_now
+    on_letter: Callable[[ErrorCode], None] = lambda _: None
 
     async def __call__(
         self, source: RawRecord, error: PipelineError, *, request_id: str | None = None
@@ -67,6 +68,7 @@ class DeadLetters:
         Raises:
             BrokerError: The dead letter cannot be written; the source must stay uncommitted.
         """
+        self.on_letter(error.code)
         letter = dead_letter(source, error.info(), request_id=request_id, at=self.clock())
         try:
             return await self.publisher.publish(self.topic, letter, key=source.key)

@@ -9,12 +9,11 @@ import structlog
 
 from millrace.providers.embedding_models import embedding_facts
 from millrace.providers.entry import ModelEntry, ProviderEntry
-from millrace.providers.http_provider import HttpProvider
 from millrace.providers.ollama_models import OllamaModels, PullProgress
-from millrace.providers.registry import build_provider
 from millrace.schemas.errors import ConfigurationError
 from millrace.schemas.vocabulary import LOCAL_HARDWARE, Capability
 from millrace.streams.settings import Settings
+from millrace.streams.warm_up import ollama_servers
 
 log = structlog.get_logger(__name__)
 
@@ -51,14 +50,7 @@ async def pull_missing_models(settings: Settings, environ: Mapping[str, str]) ->
     for name, entry in settings.enabled_providers.items():
         if not entry.pull_missing:
             continue
-        urls = [entry.base_url, *(each.url for each in entry.instances)]
-        for url in dict.fromkeys(urls):
-            alone = entry.model_copy(
-                update={"base_url": url, "instances": (), "api_key_env": entry.api_key_env[:1]}
-            )
-            server = build_provider(name, alone, environ=environ)
-            if not isinstance(server, HttpProvider):
-                raise ConfigurationError(f"providers.{name}: pull_missing needs an Ollama server")
+        for server in ollama_servers(name, entry, environ):
             try:
                 pulled = await OllamaModels(server=server).pull_missing(
                     entry.models, on_progress=_Progress(name)

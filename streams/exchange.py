@@ -28,7 +28,7 @@ from millrace.schemas.ids import NewId
 from millrace.schemas.ledger import UsageEvent
 from millrace.schemas.outcome import AttemptOutcome
 from millrace.schemas.usage import Timing
-from millrace.schemas.vocabulary import AttemptStatus
+from millrace.schemas.vocabulary import AttemptStatus, CancelledScope
 from millrace.streams import crash_points
 from millrace.streams.books import Spent
 from millrace.streams.call_records import CallRecords
@@ -49,13 +49,15 @@ class _Begun:
     """A call under way."""
 
     call: Call
+    reckoning: Reckoning
+    """That it began with."""
     reservation: UsageEvent
     chunks: ChunkStream
     reply: Reply
     start: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Exchange:
     """Makes calls to one provider entry.
 
@@ -69,6 +71,8 @@ class Exchange:
     """
 
     provider: ModelServer
+    local: bool
+    """Whether the provider runs on the operator's own hardware."""
     reckoning: Reckoning
     records: CallRecords
     retrying: Retrying
@@ -104,7 +108,10 @@ class Exchange:
             await self._end_unstarted(call, "cancelled", _cancelled(), now)
         elif now >= job.deadline:
             await self._end_unstarted(call, "expired", _expired(), now)
-        elif (permit := self.retrying.circuit(call).begin()) is None:
+        elif job.sensitivity == "private" and not self.local:
+            # Planned when the entry was local, or by another config: it must not leave now.
+            await self._end_unstarted(call, "failed", _too_private(call), now)
+        elif (permit := self.retrying.begin(call)) is None:
             return await self._turn_away(call, now)
         else:
             return await self._invoke(call, now, answered, permit) or "over"
@@ -131,6 +138,7 @@ class Exchange:
             invocation=invocation,
             status=status,
             error=error,
+            cancelled=self._cancelled_scope(call, status),
             timing=Timing(queued_ms=milliseconds(now - call.job.accepted_at)),
             finished_at=now,
         )
@@ -140,7 +148,8 @@ class Exchange:
         self, call: Call, started_at: datetime, answered: Callable[[], object], permit: Permit
     ) -> Call | None:
         invocation = self.new_id()
-        reservation = self.reckoning.reservation(call, invocation=invocation, started_at=started_at)
+        reckoning = self.reckoning
+        reservation = reckoning.reservation(call, invocation=invocation, started_at=started_at)
         reply = Reply()
         with self._telling(call, permit, reply):
             await self.records.reserve(call, reservation)
@@ -148,6 +157,7 @@ class Exchange:
                 crash_points.reach(CrashPoint.CALL_RESERVED)
             begun = _Begun(
                 call=call,
+                reckoning=reckoning,
                 reservation=reservation,
                 chunks=self.records.chunk_stream(call, invocation),
                 reply=reply,
@@ -251,17 +261,17 @@ class Exchange:
         return "completed", None
 
     async def _read(self, call: Call, reply: Reply, chunks: ChunkStream) -> None:
-        job = call.job
-        if job.inputs:
+        if call.job.inputs:
             reply.completion = await embed(self.provider, call)
             return
         request = ModelRequest(
             model=call.target.model,
-            messages=job.messages,
-            parameters=job.parameters,
-            tools=job.tools,
-            output=job.output,
-            stream=job.stream,
+            messages=call.messages,
+            parameters=call.parameters,
+            tools=call.tools,
+            output=call.output,
+            stream=call.stream,
+            token_probabilities=_wants_probabilities(call),
         )
         async with aclosing(self.provider.ask(request)) as events:
             async for event in events:
@@ -292,7 +302,7 @@ class Exchange:
                         await chunks.add(tool_call=piece)
 
     def _spent(self, begun: _Begun, status: AttemptStatus, error: ErrorInfo | None) -> Spent:
-        return self.reckoning.spent(
+        return begun.reckoning.spent(
             begun.reservation,
             begun.reply,
             status,
@@ -324,13 +334,33 @@ class Exchange:
             timing=result.timing,
             error=error,
             response_id=completion.response_id if completion else None,
+            token_probability=completion.token_probability if completion else None,
+            cancelled=self._cancelled_scope(call, result.status),
             finished_at=result.finished_at,
         )
         await self.records.end(outcome, begun.chunks, begun.reservation, result)
 
+    def _cancelled_scope(self, call: Call, status: AttemptStatus) -> CancelledScope | None:
+        if status != "cancelled":
+            return None
+        return self.cancellations.scope(call.job.request_id, call.member)
+
+
+def _wants_probabilities(call: Call) -> bool:
+    rule = call.plan.cascade
+    return rule is not None and rule.confidence == "logprobs" and call.role == "answer"
+
 
 def _cancelled() -> ErrorInfo:
     return ErrorInfo(code="cancelled", message="the request was cancelled")
+
+
+def _too_private(call: Call) -> ErrorInfo:
+    return ErrorInfo(
+        code="no_route",
+        message=f"the request is private and provider {call.target.provider!r} runs in the cloud, "
+        "though it was planned as local: let all processes have the same config",
+    )
 
 
 def _expired() -> ErrorInfo:

@@ -26,7 +26,7 @@ REPEAT_SECONDS = 10.0
 
 
 class JoinClock:
-    """Watches the deadlines of the joins that this process holds.
+    """Watches when time is up for the joins that this process holds: a stage's, or the request's.
 
     Rebuilt from the table of states whenever partitions change hands. A timeout written twice
     does no harm: the second one finds the join ended.
@@ -43,14 +43,17 @@ class JoinClock:
         self._topic = topic
         self._now = now
         self._due: dict[str, tuple[float, int]] = {}
-        self._heap: list[tuple[float, str]] = []
+        self._heap: list[tuple[float, str, float]] = []
+        """When to write, about which request, and what must be due then."""
         self._held: frozenset[int] = frozenset()
 
     def watch(self, request_id: str, *, due: datetime, partition: int) -> None:
-        """End this join at `due`."""
+        """Say of this join at `due` that time is up; takes the place of what was due before."""
         at = due.timestamp()
-        if request_id not in self._due:
-            heapq.heappush(self._heap, (at, request_id))
+        before = self._due.get(request_id)
+        if before is None or before[0] != at:
+            # What is in the heap for an earlier time is passed over when it comes up.
+            heapq.heappush(self._heap, (at, request_id, at))
         self._due[request_id] = (at, partition)
 
     def forget(self, request_id: str) -> None:
@@ -63,7 +66,7 @@ class JoinClock:
         for request_id, (_, partition) in list(self._due.items()):
             if partition not in self._held:
                 del self._due[request_id]
-        self._heap = [(at, request_id) for request_id, (at, _) in self._due.items()]
+        self._heap = [(at, request_id, at) for request_id, (at, _) in self._due.items()]
         heapq.heapify(self._heap)
 
     def __len__(self) -> int:
@@ -82,15 +85,19 @@ class JoinClock:
     async def write_due(self) -> None:
         """Write the timeouts that are due now."""
         now = self._now()
+        deliveries = []
         while self._heap and self._heap[0][0] <= now:
-            _, request_id = heapq.heappop(self._heap)
+            _, request_id, meant = heapq.heappop(self._heap)
             entry = self._due.get(request_id)
-            if entry is None:
+            if entry is None or entry[0] != meant:
                 continue
             due, _ = entry
             timeout = JoinTimeout(request_id=request_id, due=datetime.fromtimestamp(due, UTC))
-            await (await self._publisher.publish(self._topic, timeout, key=request_id))
+            # Awaited together: of many that are due at once, none waits for another's way.
+            deliveries.append(await self._publisher.publish(self._topic, timeout, key=request_id))
+            log.info("join.timeout", request_id=request_id)
+            heapq.heappush(self._heap, (now + REPEAT_SECONDS, request_id, due))
+        for delivery in deliveries:
+            await delivery
             if crash_points.armed:
                 crash_points.reach(CrashPoint.TIMEOUT_WRITTEN)
-            log.info("join.timeout", request_id=request_id)
-            heapq.heappush(self._heap, (now + REPEAT_SECONDS, request_id))

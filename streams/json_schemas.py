@@ -11,8 +11,9 @@ from millrace.schemas.chunk import Chunk
 from millrace.schemas.dead_letter import DeadLetter
 from millrace.schemas.ledger import UsageEvent
 from millrace.schemas.outcome import AttemptOutcome, JoinOpened, JoinTimeout, Refusal
+from millrace.schemas.provider_health import ProviderHealth
 from millrace.schemas.record import Record
-from millrace.schemas.request import EMBEDDING_STRATEGIES, Request
+from millrace.schemas.request import EMBEDDING_STRATEGIES, OF_JOINS, Request
 from millrace.schemas.response import Response
 from millrace.schemas.retry import Retry
 
@@ -36,6 +37,7 @@ WRITTEN_BY_MILLRACE: tuple[type[Record], ...] = (
     JoinOpened,
     JoinTimeout,
     Retry,
+    ProviderHealth,
 )
 """Described as they are written. Fields may be added in time, so unknown ones are allowed."""
 
@@ -149,8 +151,7 @@ _ONLY_VECTORS: dict[str, Any] = {
         "route": {
             "properties": {
                 "strategy": {"enum": sorted(EMBEDDING_STRATEGIES)},
-                "members": {"type": "null"},
-                "quorum": {"type": "null"},
+                **{name: {"enum": [None, [], {}]} for name in OF_JOINS},
             }
         },
     }

@@ -22,6 +22,7 @@ TopicKind = Literal[
     "dead-letters",
     "evaluations",
     "retries",
+    "provider-health",
 ]
 
 _CODEC_PACKAGE = "cramjam"

@@ -29,6 +29,8 @@ def offers(entries: Mapping[str, ProviderEntry], pricing: Pricing) -> tuple[Offe
                     context_window=facts.context_window,
                     max_output_tokens=facts.max_output_tokens,
                     quality=facts.quality,
+                    quality_by_task=facts.quality_by_task,
+                    tier=facts.tier,
                     input_usd_per_million=input_price,
                     output_usd_per_million=output_price,
                     dimensions=facts.dimensions,

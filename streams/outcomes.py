@@ -8,7 +8,8 @@ from typing import Any
 import structlog
 from aiokafka.errors import KafkaError
 
-from millrace.agents.join import Decision, Join, JoinState, open_until
+from millrace.agents.join import Join, open_until
+from millrace.agents.joins.state import Decision, JoinState
 from millrace.schemas.errors import BrokerError
 from millrace.schemas.outcome import decode_outcome
 from millrace.schemas.record import TRACE_HEADER, Headers
@@ -29,7 +30,7 @@ REPLY_SECONDS = 20.0
 """How long a copy for a `reply_to` topic may take; then it is set aside, and work goes on."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class OutcomesProcessor:
     """Processes `llm.outcomes`: decides by `Join`, sends what follows, keeps the state.
 
@@ -73,6 +74,7 @@ class OutcomesProcessor:
             outputs.deliveries.append(
                 await self.publisher.publish(topic, record, key=key, headers=_trace(source))
             )
+        await self._send_aside(decision, source, outputs)
         response = decision.response
         if response is None:
             return
@@ -96,6 +98,19 @@ class OutcomesProcessor:
         if decision.reply_to is not None and not replayed:
             copy = self._reply(decision.reply_to, response, source)
             outputs.deliveries.append(asyncio.ensure_future(copy))
+
+    async def _send_aside(self, decision: Decision, source: RawRecord, outputs: Outputs) -> None:
+        """Stop members that are not needed, and say of streams that they are void."""
+        for topic, record in (
+            (self.topics.cancellations, decision.cancellation),
+            (self.topics.chunks, decision.restarted),
+        ):
+            if record is not None:
+                outputs.deliveries.append(
+                    await self.publisher.publish(
+                        topic, record, key=record.request_id, headers=_trace(source)
+                    )
+                )
 
     async def _reply(self, topic: str, response: Response, source: RawRecord) -> None:
         """Write the requester's copy; a topic that cannot be written to holds nothing up."""

@@ -1,41 +1,40 @@
 """Wires the roles of one process together, runs them, and takes them down without losing work."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
 from datetime import timedelta
-from decimal import Decimal
 from typing import Any
 
 import structlog
-from aiokafka.errors import KafkaError
-from faust.exceptions import ConsumerNotStarted
 
 from millrace.schemas.errors import ConfigurationError, PipelineError
 from millrace.sinks.clickhouse import ClickHouseSink
 from millrace.sinks.query import ClickHouseReader
-from millrace.streams.caller import Caller
 from millrace.streams.cancellations import Cancellations
+from millrace.streams.config_source import ConfigSource
 from millrace.streams.dead_letters import DeadLetters
 from millrace.streams.discovery import pull_missing_models, with_listed_models
 from millrace.streams.embedded.broker import EmbeddedBroker
 from millrace.streams.embedded.topic_admin import EmbeddedTopicAdmin
 from millrace.streams.engine_owner import announce_owner
+from millrace.streams.health_view import HealthView
 from millrace.streams.kafka_connection import reconnect_after_resets
 from millrace.streams.kafka_topic_admin import KafkaTopicAdmin
+from millrace.streams.live_settings import LiveSettings
+from millrace.streams.loop_delay import measure_delay
 from millrace.streams.names import changelogs
 from millrace.streams.parts import Parts
 from millrace.streams.publisher import Publisher
-from millrace.streams.retries import Retries
+from millrace.streams.reload import Reload
 from millrace.streams.roles import Role
+from millrace.streams.running_pipeline import RunningPipeline
 from millrace.streams.settings import Settings
-from millrace.streams.sink_consumer import SinkConsumer
-from millrace.streams.status import PipelineStatus
 from millrace.streams.stream_app import StreamApp
-from millrace.streams.tally import Tally
 from millrace.streams.topic_admin import TopicAdmin, create_missing
 from millrace.streams.topics import TopicNames, topic_specs
+from millrace.streams.warm_up import warm_up
 from millrace.streams.web import Probes, WebServer
 
 log = structlog.get_logger(__name__)
@@ -43,55 +42,6 @@ log = structlog.get_logger(__name__)
 WATCH_SECONDS = 1.0
 WIND_DOWN_SECONDS = 20.0
 """For committing and closing, beyond the time that calls in flight may take."""
-
-
-@dataclass(slots=True)
-class RunningPipeline:
-    """A process of the pipeline while it runs."""
-
-    tally: Tally = field(default_factory=Tally)
-    callers: list[Caller] = field(default_factory=list)
-    retries: Retries | None = None
-    apps: list[StreamApp] = field(default_factory=list)
-    sink: SinkConsumer | None = None
-    url: str = ""
-    """Of its web server."""
-    failure: PipelineError | None = None
-    lag: int | None = None
-
-    def status(self) -> PipelineStatus:
-        """How it is doing."""
-        return PipelineStatus(
-            in_flight=sum(caller.in_flight for caller in self.callers),
-            completed=self.tally.completed,
-            failed=self.tally.failed,
-            lag=self.lag,
-            cost_usd=Decimal(self.tally.cost_usd),
-        )
-
-    def missing(self) -> list[str]:
-        """The parts that are not ready yet; calls are made without the retries topic being read."""
-        waiting = [f"caller of {each.provider}" for each in self.callers if not each.ready.is_set()]
-        waiting += [f"processor of {each.topic}" for each in self.apps if not each.ready.is_set()]
-        if self.sink is not None and not self.sink.ready.is_set():
-            waiting.append("sink")
-        return waiting
-
-    def problems(self) -> list[str]:
-        """What has stopped of itself."""
-        return [problem for app in self.apps if (problem := app.problem) is not None]
-
-    async def watch_lag(self) -> None:
-        """Keep `lag` up to date until cancelled."""
-        while True:
-            try:
-                lag = sum([await caller.lag() for caller in self.callers])
-                lag += sum(app.lag() for app in self.apps)
-                self.lag = lag + (await self.sink.lag() if self.sink is not None else 0)
-            except (KafkaError, ConsumerNotStarted):
-                # Partitions are changing hands; the next second knows better.
-                self.lag = None
-            await asyncio.sleep(1.0)
 
 
 async def run_pipeline(
@@ -102,14 +52,21 @@ async def run_pipeline(
     stop: asyncio.Event,
     embedded: EmbeddedBroker | None = None,
     on_ready: Callable[[RunningPipeline], None] | None = None,
+    source: ConfigSource | None = None,
+    reload: asyncio.Event | None = None,
 ) -> None:
     """Run these roles until `stop` is set, then drain, commit and return.
+
+    With the `source` of the settings given, they are taken anew when it changes, and when `reload`
+    is set.
 
     Raises:
         PipelineError: It cannot start, or cannot go on; the message says why. What was not
             finished is uncommitted, and is done after a restart.
     """
     reconnect_after_resets()
+    # As the files give them: an embedded broker's address, say, is filled in by whoever starts it.
+    loaded = source.load()[0] if source is not None else settings
     if embedded is not None:
         kafka = settings.kafka.on_embedded(embedded.bootstrap_servers)
         settings = settings.model_copy(update={"kafka": kafka})
@@ -120,7 +77,10 @@ async def run_pipeline(
     async with AsyncExitStack() as stack:
         admin = await stack.enter_async_context(_topic_admin(settings, embedded))
         await _make_topics(settings, admin)
-        process = _Process(settings=settings, roles=roles, environ=environ, admin=admin)
+        live = LiveSettings(running=settings, loaded=loaded)
+        process = _Process(settings=settings, roles=roles, environ=environ, admin=admin, live=live)
+        if source is not None:
+            process.follow(source, reload or asyncio.Event())
         await process.run(stack, stop=stop, on_ready=on_ready)
 
 
@@ -162,6 +122,7 @@ class _Process:
         roles: frozenset[Role],
         environ: Mapping[str, str],
         admin: TopicAdmin,
+        live: LiveSettings,
     ) -> None:
         self._settings = settings
         self._roles = roles
@@ -170,6 +131,17 @@ class _Process:
         self._running = RunningPipeline()
         self._failed = asyncio.Event()
         self._background: list[asyncio.Task[None]] = []
+        self._live = live
+
+    def follow(self, source: ConfigSource, reload: asyncio.Event) -> None:
+        """Take new settings from there while it runs."""
+        self._running.reload = Reload(
+            source=source,
+            live=self._live,
+            asked=reload,
+            poll_seconds=self._settings.reload.poll_seconds,
+            on_done=self._running.tally.metrics.reloaded,
+        )
 
     async def run(
         self,
@@ -198,8 +170,10 @@ class _Process:
             set_aside=DeadLetters(
                 publisher=publisher,
                 topic=TopicNames(settings.kafka.topic_prefix).dead_letters,
+                on_letter=running.tally.metrics.set_aside,
             ),
             tally=running.tally,
+            live=self._live,
             admin=self._admin,
             on_failure=self._fail,
         )
@@ -215,6 +189,9 @@ class _Process:
             apps = await self._start_apps(stack, parts)
             watching = self._supervise("lag", running.watch_lag())
             self._supervise("watch", self._watch_apps())
+            self._supervise("loop delay", measure_delay(running.tally.metrics.delayed))
+            if running.reload is not None:
+                self._supervise("reload", running.reload.run())
             await self._wait_until_ready(stop)
             if on_ready is not None and not self._failed.is_set() and not stop.is_set():
                 on_ready(running)
@@ -252,8 +229,15 @@ class _Process:
         listening = self._supervise("cancellations", listener.run())
         # A call that was cancelled while nobody listened must not be made.
         await _first(listener.caught_up, self._failed, listening)
-        callers = await parts.callers(stack, cancellations)
+        entries = parts.called_entries()
+        callers = await parts.callers(stack, cancellations, entries)
         self._running.callers = callers
+        self._running.entries = entries
+        for chore in entries.chores():
+            self._supervise("provider health", chore)
+        for name, entry in self._settings.enabled_providers.items():
+            if entry.warm_up:
+                self._supervise(f"warm-up of {name}", warm_up(name, entry, self._environ))
         retries = parts.retries(cancellations)
         self._running.retries = retries
         return [
@@ -265,19 +249,25 @@ class _Process:
         """The validator first, so that nothing is asked that nobody could end."""
         apps: list[StreamApp] = []
         if Role.VALIDATOR in self._roles:
-            app, chores = await parts.validator()
+            app, chores = await parts.validator(stack)
             apps.append(app)
             stack.push_async_callback(app.abandon)
             await app.start()
             for chore in chores:
                 self._supervise("validator", chore)
             if self._settings.budgets.root:
-                app = await parts.budgets()
+                app, self._running.budgets = await parts.budgets()
                 apps.append(app)
                 stack.push_async_callback(app.abandon)
                 await app.start()
         if Role.ROUTER in self._roles:
-            app, chores = await parts.router()
+            health = self._settings.health
+            view = HealthView(stale_seconds=health.stale_seconds, now=time.monotonic)
+            hearing = parts.health_reader(view)
+            reading = self._supervise("provider health", hearing.run())
+            # What is known to be out of reach must not be asked first.
+            await _first(hearing.caught_up, self._failed, reading)
+            app, chores = await parts.router(view.of)
             apps.append(app)
             stack.push_async_callback(app.abandon)
             await app.start()
@@ -341,6 +331,7 @@ class _Process:
 
     def _probes(self, reader: ClickHouseReader | None) -> Probes:
         running = self._running
+        running.tally.metrics.watch(running.gauges())
 
         def healthy() -> str | None:
             return running.failure.message if running.failure else None
@@ -349,6 +340,7 @@ class _Process:
             healthy=healthy,
             ready=running.missing,
             status=running.status,
+            metrics=running.tally.metrics.page,
             query=None if reader is None else reader.query,
         )
 

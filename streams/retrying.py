@@ -1,13 +1,14 @@
 """Whether a call is made now, again after a moment, or later by way of the retries topic."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from millrace.providers.backoff import Backoff, Verdict
-from millrace.providers.circuit import Circuit, Circuits
+from millrace.providers.circuit import Circuit, Circuits, Permit
 from millrace.schemas.call import Call
 from millrace.schemas.errors import BrokerError, ErrorInfo, ProviderError
 from millrace.schemas.retry import Retry
@@ -32,6 +33,18 @@ class Retrying:
     topic: str
     """Of the calls that wait."""
     clock: Clock
+    available: Callable[[], bool] = lambda: True
+    """Whether the entry can be called at all, as far as is known."""
+
+    def begin(self, call: Call) -> Permit | None:
+        """Ask to make a call; None when it may not be made now.
+
+        An entry that cannot be reached is left out where another candidate is left; without one
+        the call is made, for it may find the entry well again.
+        """
+        if call.next_candidate is not None and not self.available():
+            return None
+        return self.circuit(call).begin()
 
     def circuit(self, call: Call) -> Circuit:
         """The circuit of the model that the call is for."""
@@ -93,5 +106,5 @@ class Retrying:
 def circuit_open(call: Call) -> ErrorInfo:
     """Why a call was not made."""
     model = f"{call.target.provider}/{call.target.model}"
-    message = f"{model} was not asked: it failed too often of late, and its circuit is open"
+    message = f"{model} was not asked: its circuit is open, or its entry is out of reach"
     return ErrorInfo(code="provider_unavailable", message=message, retryable=True)

@@ -10,6 +10,8 @@ import structlog
 from pydantic import ValidationError
 
 from millrace.agents.accept_request import AcceptRequest
+from millrace.agents.joins.briefs import opening_brief
+from millrace.agents.joins.steps import Steps
 from millrace.agents.plan_route import PlanRoute
 from millrace.schemas.call import Call, Job, Plan
 from millrace.schemas.errors import InvalidEventError, PipelineError
@@ -31,7 +33,7 @@ _TRACE = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Router:
     """Processes `llm.requests`.
 
@@ -45,6 +47,7 @@ class Router:
     accept: AcceptRequest
     plan: PlanRoute
     gate: BudgetGate
+    steps: Steps
     publisher: Publisher
     topics: TopicNames
     partitions: int
@@ -84,14 +87,17 @@ class Router:
             return
         try:
             request = self._request(body, source)
-            job = self.accept.accept(request, request_id=request_id, accepted_at=origin.timestamp)
+            guess = self.accept.guess_task(request)
+            job = self.accept.accept(
+                request, request_id=request_id, accepted_at=origin.timestamp, guess=guess
+            )
             outputs.trace = _trace(source)
             if outputs.trace:
                 job = job.model_copy(update={"traceparent": outputs.trace[0][1].decode()})
             await self.reply_topics.require(job.reply_to)
             plan = None
             if self.clock() < job.deadline:
-                plan = self.plan.plan(job, request.route)
+                plan = self.plan.plan(job, request.route, guess)
         except PipelineError as error:
             if error.code == "broker_error":
                 raise
@@ -169,11 +175,12 @@ class Router:
             )
             await self._publish(self.topics.outcomes, refusal, job.request_id, outputs)
             return
-        if len(plan.members) > 1:
-            opened = JoinOpened(job=job, plan=plan)
+        if plan.joined:
+            opened = JoinOpened(job=job, plan=plan, opened_at=self.clock())
             await self._publish(self.topics.outcomes, opened, job.request_id, outputs)
-        for member in range(len(plan.members)):
-            call = Call(job=job, plan=plan, member=member)
+        for member in plan.stage_members(0):
+            brief = opening_brief(self.steps, job, plan, member)
+            call = Call(job=job, plan=plan, member=member, brief=brief)
             topic, record, key = self.gate.topic_and_record(call)
             await self._publish(topic, record, key, outputs)
 

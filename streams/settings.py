@@ -17,12 +17,14 @@ from pydantic import Field, ValidationError
 
 from millrace.agents.budget_policy import BudgetPolicy
 from millrace.agents.policy import RequestPolicy, RoutePolicy
+from millrace.agents.validation.policy import ValidationPolicy
 from millrace.providers.backoff import BackoffSettings
 from millrace.providers.circuit import CircuitSettings
 from millrace.providers.entry import ProviderEntry
 from millrace.schemas.errors import ConfigurationError
 from millrace.schemas.record import Frozen, describe
 from millrace.sinks.settings import ClickHouseSettings
+from millrace.streams.health_settings import HealthSettings
 from millrace.streams.kafka_settings import KafkaSettings
 from millrace.streams.retry_settings import RetrySettings
 from millrace.streams.usual_providers import usual_providers
@@ -61,6 +63,10 @@ class ValidatorSettings(Frozen):
 
     finished_window_seconds: float = Field(default=6 * 3600, gt=0)
     """How long an ended request is remembered, so that a late outcome never ends it again."""
+    max_answers_bytes: int = Field(default=524_288, ge=1_000)
+    """Of the answers that are kept of one request until its members are done. A member whose
+    answer would exceed this has failed. They share a record of the changelog with the request,
+    which takes four times kafka.max_request_bytes."""
 
 
 class PromptSettings(Frozen):
@@ -85,6 +91,14 @@ class LogSettings(Frozen):
     """`auto` is text on a terminal and JSON otherwise."""
 
 
+class ReloadSettings(Frozen):
+    """Taking new settings while a process runs."""
+
+    poll_seconds: float = Field(default=2.0, ge=0)
+    """How often the config file, and the file of variables, are looked at for changes; 0 leaves
+    it to SIGHUP."""
+
+
 class Settings(Frozen):
     """Everything that can be set."""
 
@@ -99,12 +113,15 @@ class Settings(Frozen):
     routes: RoutePolicy = RoutePolicy()
     budgets: BudgetPolicy = BudgetPolicy()
     requests: RequestPolicy = RequestPolicy()
+    validation: ValidationPolicy = ValidationPolicy()
     router: RouterSettings = RouterSettings()
     caller: CallerSettings = CallerSettings()
     retries: RetrySettings = RetrySettings()
+    health: HealthSettings = HealthSettings()
     validator: ValidatorSettings = ValidatorSettings()
     prompts: PromptSettings = PromptSettings()
     web: WebSettings = WebSettings()
+    reload: ReloadSettings = ReloadSettings()
     log: LogSettings = LogSettings()
 
     @property

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import structlog
@@ -71,6 +72,8 @@ class SinkConsumer:
         self._positions: dict[TopicPartition, int] = {}
         self._stopping = asyncio.Event()
         self.stored = 0
+        """Records written."""
+        self.batches = 0
         self.ready = asyncio.Event()
         self._decoders: dict[str, Callable[[RawRecord], SinkRecord]] = {
             topics.requests: _request,
@@ -86,6 +89,11 @@ class SinkConsumer:
     def stop(self) -> None:
         """Store what has been read, commit, and let `run` return."""
         self._stopping.set()
+
+    @property
+    def oldest(self) -> datetime | None:
+        """The time stamp of the oldest record that was read and is not stored; None without."""
+        return min((each.source.timestamp for each in self._batch), default=None)
 
     async def lag(self) -> int:
         """How many records of the assigned partitions have not been read."""
@@ -173,6 +181,7 @@ class SinkConsumer:
         if crash_points.armed:
             crash_points.reach(CrashPoint.ROWS_INSERTED)
         self.stored += len(self._batch)
+        self.batches += bool(self._batch)
         self._batch = []
         positions, self._positions = self._positions, {}
         await self._commit(positions)

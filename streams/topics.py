@@ -12,6 +12,7 @@ from millrace.schemas.dead_letter import DeadLetter
 from millrace.schemas.errors import ConfigurationError
 from millrace.schemas.ledger import UsageEvent
 from millrace.schemas.outcome import AttemptOutcome, JoinOpened, JoinTimeout, Refusal
+from millrace.schemas.provider_health import ProviderHealth
 from millrace.schemas.record import Record
 from millrace.schemas.request import Request
 from millrace.schemas.response import Response
@@ -23,10 +24,11 @@ from millrace.streams.kafka_settings import (
     TopicSettings,
 )
 
-CleanupPolicy = Literal["delete", "compact"]
+CleanupPolicy = Literal["delete", "compact", "compact,delete"]
 
 _HOUR_MS = 3_600_000
 _DAY_HOURS = 24.0
+_HEALTH_SEGMENT_MS = 300_000
 _WRAPPING_FACTOR = 2
 """Topics that wrap a request hold it rendered, with its plan and history, or an answer to it."""
 
@@ -124,6 +126,8 @@ class TopicSpec:
     retention_ms: int | None
     """None for topics that are compacted instead."""
     max_message_bytes: int
+    segment_ms: int | None = None
+    """How soon what was written may be compacted; the cluster's default when None."""
     partitions_of: str | None = None
     """The topic whose actual partition count this one must have, whatever `partitions` says."""
 
@@ -136,6 +140,8 @@ class TopicSpec:
         }
         if self.retention_ms is not None:
             configs["retention.ms"] = str(self.retention_ms)
+        if self.segment_ms is not None:
+            configs["segment.ms"] = str(self.segment_ms)
         return configs
 
 
@@ -163,6 +169,10 @@ class _Kind:
     records: tuple[type[Record], ...]
     retention_days: float
     size_factor: int = _WRAPPING_FACTOR
+    cleanup: CleanupPolicy = "delete"
+    partitions: int | None = None
+    """The pipeline's number when None."""
+    segment_ms: int | None = None
 
 
 _KINDS: dict[TopicKind, _Kind] = {
@@ -200,6 +210,17 @@ _KINDS: dict[TopicKind, _Kind] = {
     ),
     "evaluations": _Kind("replay_id", "results of replays", (Response,), 30),
     "retries": _Kind("request_id or conversation_id", "calls that wait until a time", (Retry,), 7),
+    # Each router reads all of it when it starts, so what was said before should go soon.
+    "provider-health": _Kind(
+        "provider, or provider/model",
+        "how the providers are doing",
+        (ProviderHealth,),
+        1,
+        size_factor=1,
+        cleanup="compact,delete",
+        partitions=1,
+        segment_ms=_HEALTH_SEGMENT_MS,
+    ),
 }
 
 
@@ -250,6 +271,11 @@ def max_outcome_bytes(settings: KafkaSettings) -> int:
     return settings.max_request_bytes * _WRAPPING_FACTOR
 
 
+def largest_call(settings: KafkaSettings) -> int:
+    """How many bytes a call with a brief may have, so that its outcome has room for an answer."""
+    return settings.max_request_bytes * _WRAPPING_FACTOR * 3 // 4
+
+
 def _spec(settings: KafkaSettings, name: str, kind: TopicKind, row: _Kind) -> TopicSpec:
     chosen = settings.topics.get(kind, TopicSettings())
     hours = chosen.retention_hours or row.retention_days * _DAY_HOURS
@@ -258,9 +284,10 @@ def _spec(settings: KafkaSettings, name: str, kind: TopicKind, row: _Kind) -> To
         key=row.key,
         holds=row.holds,
         schemas=tuple(record.schema_name for record in row.records),
-        partitions=chosen.partitions or settings.partitions,
+        partitions=chosen.partitions or row.partitions or settings.partitions,
         replication_factor=settings.replication_factor,
-        cleanup="delete",
+        cleanup=row.cleanup,
         retention_ms=round(hours * _HOUR_MS),
         max_message_bytes=settings.max_request_bytes * row.size_factor,
+        segment_ms=row.segment_ms,
     )

@@ -1,8 +1,11 @@
 """What becomes of a call when the same model is asked again."""
 
 from millrace.schemas.call import AttemptSummary, Call
-from millrace.schemas.errors import ErrorInfo
+from millrace.schemas.errors import ErrorCode, ErrorInfo
 from millrace.streams.books import Spent
+
+_ANSWERED: frozenset[ErrorCode] = frozenset({"output_invalid", "empty_reply"})
+"""What the validator says of answers: the model was there, and is asked something else now."""
 
 
 def tries(call: Call) -> int:
@@ -13,6 +16,8 @@ def tries(call: Call) -> int:
     target = call.target
     count = 1
     for earlier in reversed(call.history):
+        if earlier.status == "completed" or (earlier.error and earlier.error.code in _ANSWERED):
+            break
         if (earlier.provider, earlier.model) != (target.provider, target.model):
             break
         count += 1
@@ -30,6 +35,9 @@ def again(call: Call, result: Spent, error: ErrorInfo) -> Call:
         error=error,
         usage=result.usage,
         cost_usd=result.cost_usd,
+        role=call.role,
+        tier=call.target.tier,
+        repair=call.brief is not None and call.brief.repairs > 0,
     )
     following = call.following(candidate=call.candidate, failed=failed)
     if not call.budgets:

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from millrace.schemas.errors import ConfigurationError, PipelineError, SinkUnavailableError
 from millrace.sinks.query import ResultSet
+from millrace.streams.metrics import CONTENT_TYPE
 from millrace.streams.settings import WebSettings
 from millrace.streams.status import PipelineStatus
 
@@ -36,11 +37,12 @@ class Probes:
     ready: Callable[[], list[str]]
     """What is not ready yet."""
     status: Callable[[], PipelineStatus]
+    metrics: Callable[[], bytes]
     query: Query | None = None
 
 
 class WebServer:
-    """Serves `/health`, `/ready`, `/status` and, where there is an engine, `/sql`."""
+    """Serves `/health`, `/ready`, `/status`, `/metrics` and, where there is an engine, `/sql`."""
 
     def __init__(self, *, settings: WebSettings, probes: Probes) -> None:
         self._settings = settings
@@ -54,6 +56,7 @@ class WebServer:
         app.router.add_get("/health", self._health)
         app.router.add_get("/ready", self._ready)
         app.router.add_get("/status", self._status)
+        app.router.add_get("/metrics", self._metrics)
         if self._probes.query is not None:
             app.router.add_post("/sql", self._sql)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
@@ -91,6 +94,10 @@ class WebServer:
 
     async def _status(self, _: web.Request) -> web.Response:
         return _json(asdict(self._probes.status()), ok=True)
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        body = self._probes.metrics()
+        return web.Response(body=body, headers={"content-type": CONTENT_TYPE})
 
     async def _sql(self, request: web.Request) -> web.Response:
         given = request.headers.get("authorization", "")

@@ -1,6 +1,7 @@
 """The simulator as an aiohttp application: which path speaks which wire."""
 
 import random
+from collections.abc import Callable, Sequence
 
 from aiohttp import web
 
@@ -17,6 +18,7 @@ from millrace.providers.simulator.embedding_wires import (
 from millrace.providers.simulator.exchange import SIMULATED_HEADER
 from millrace.providers.simulator.gemini_wire import GeminiWire
 from millrace.providers.simulator.ledger import Ledger
+from millrace.providers.simulator.ollama_models import OllamaStore
 from millrace.providers.simulator.ollama_wire import OllamaWire
 from millrace.providers.simulator.openai_wire import OpenAIWire
 from millrace.providers.simulator.playbook import Playbook
@@ -61,6 +63,7 @@ def build_app(
     )
     openai, anthropic, gemini, ollama = OpenAIWire(), AnthropicWire(), GeminiWire(), OllamaWire()
     openai_vectors, gemini_vectors = OpenAIEmbeddings(), GeminiEmbeddings()
+    store = OllamaStore(settings)
     app = web.Application(client_max_size=settings.max_request_bytes)
     app.add_routes(
         [
@@ -74,8 +77,9 @@ def build_app(
             _lists("/{instance}/openai/v1/models", openai, settings),
             _lists("/{instance}/anthropic/v1/models", anthropic, settings),
             _lists(f"{_GEMINI}/models", gemini, settings),
-            _lists("/{instance}/ollama/api/tags", ollama, settings),
+            _lists("/{instance}/ollama/api/tags", ollama, settings, store.models),
             web.get("/{instance}/ollama/api/version", _ollama_version),
+            *store.routes(),
             *Control(ledger=ledger, playbook=playbook).routes(),
         ]
     )
@@ -124,9 +128,17 @@ def _asks(path: str, wire: Wire, simulation: Simulation) -> web.RouteDef:
     return web.post(path, answer)
 
 
-def _lists(path: str, wire: Wire, settings: SimulatorSettings) -> web.RouteDef:
+def _lists(
+    path: str,
+    wire: Wire,
+    settings: SimulatorSettings,
+    of_instance: Callable[[str], Sequence[str]] | None = None,
+) -> web.RouteDef:
     async def models(request: web.Request) -> web.Response:
-        names = settings.of(request.match_info["instance"]).models or settings.models
+        instance = request.match_info["instance"]
+        names = settings.of(instance).models or settings.models
+        if of_instance is not None:
+            names = tuple(of_instance(instance))
         return web.Response(
             body=wire.models(names),
             headers={"Content-Type": wire.plain_type, SIMULATED_HEADER: "1"},

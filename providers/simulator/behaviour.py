@@ -50,6 +50,8 @@ class Behaviour(Frozen):
     """Milliseconds to the first token."""
     pace: Annotated[float, Field(ge=0)] | None = None
     """Tokens a second; 0 is as fast as possible."""
+    probability: Annotated[float, Field(gt=0, le=1)] | None = None
+    """How probable each token of the answer is said to be, where the request asks."""
     label: Annotated[str, Field(max_length=200)] | None = None
     """Written into the ledger, to find the call again."""
 
@@ -104,6 +106,9 @@ class Directive(Behaviour):
     """Only for the first so many calls with the same messages; for all of them when unset."""
     only: str | None = None
     """Only for calls to this instance."""
+    where: str | None = None
+    """Only for calls whose last user message holds this text. Such a directive may stand in any
+    user message, so that a request can command later steps of its own work."""
 
 
 class StandingRate(Frozen):

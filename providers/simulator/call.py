@@ -62,6 +62,8 @@ class SimulatedCall:
     """False where the wire sends usage only when asked, and was not."""
     cache_asked: bool = False
     """The request marks what is to be cached."""
+    probabilities_asked: bool = False
+    """How probable each token was is to be told."""
     embeds: bool = False
     """Asks for the vector of each turn instead of an answer."""
     dimensions: int | None = None

@@ -63,6 +63,14 @@ class Composer:
             answer = Answer(answer.tokens[: call.max_tokens], "length", None, tool)
         return answer
 
+    def probability(self, call: SimulatedCall, behaviour: Behaviour) -> float | None:
+        """How probable each token is: as ordered, else between a half and 1; None if not asked."""
+        if not call.probabilities_asked:
+            return None
+        if behaviour.probability is not None:
+            return behaviour.probability
+        return round(0.5 + share(self.seed, "probability", call.model, call.question) / 2, 3)
+
     def _text(self, call: SimulatedCall, behaviour: Behaviour, digest: str) -> list[str]:
         asked = without_directives(call.question)
         if not behaviour.wrong_json:

@@ -31,22 +31,41 @@ def without_directives(text: str) -> str:
 
 
 def find_directive(text: str) -> Directive | None:
-    """Read the directives of a message, or None when it has none.
+    """Read the directives of a message, or None when it has none; not those with `where`.
 
     Raises:
         RequestRefusedError: A directive is not closed, or says something unknown.
     """
-    return _read(text) if _OPEN in text else None
+    return _read(text)[0] if _OPEN in text else None
+
+
+def find_conditional(text: str) -> tuple[Directive, ...]:
+    """Read the directives of a message that say with `where` which calls they are for.
+
+    Raises:
+        RequestRefusedError: As for `find_directive`.
+    """
+    return _read(text)[1] if _OPEN in text else ()
 
 
 @lru_cache(maxsize=4096)
-def _read(text: str) -> Directive:
+def _read(text: str) -> tuple[Directive | None, tuple[Directive, ...]]:
     bodies = _DIRECTIVE.findall(text)
     if len(bodies) != text.count(_OPEN):
         raise RequestRefusedError("a [[sim: directive is not closed; end it with ]]")
     items: dict[str, Any] = {}
+    conditional: list[Directive] = []
     for body in bodies:
-        items.update(_items(body))
+        read = _items(body)
+        if "where" in read:
+            conditional.append(_directive(read))
+        else:
+            items.update(read)
+    whole = _directive(items) if len(conditional) < len(bodies) else None
+    return whole, tuple(conditional)
+
+
+def _directive(items: dict[str, Any]) -> Directive:
     try:
         return Directive.model_validate(items)
     except ValidationError as error:

@@ -1,6 +1,7 @@
 """The `openai` wire: chat completions."""
 
 from collections.abc import Mapping, Sequence
+from math import log
 from typing import Any, Final
 
 import orjson
@@ -18,7 +19,6 @@ _KNOWN: Final = frozenset(
         "function_call",
         "functions",
         "logit_bias",
-        "logprobs",
         "metadata",
         "modalities",
         "moderation",
@@ -85,6 +85,7 @@ class _Body(Lenient):
     max_completion_tokens: int | None = None
     stop: str | list[str] | None = None
     n: int | None = None
+    logprobs: bool | None = None
     response_format: dict[str, Any] | None = None
     tools: list[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None
@@ -134,6 +135,7 @@ class OpenAIWire:
             json_schema=schema if isinstance(schema, Mapping) else None,
             tools=tuple(map(_offer, body.tools or ())),
             tool_choice=_choice(body.tool_choice),
+            probabilities_asked=bool(body.logprobs),
             report_usage=not stream
             or (body.stream_options is not None and body.stream_options.include_usage),
             other_input_tokens=count_tokens(orjson.dumps(body.tools).decode()) if body.tools else 0,
@@ -169,9 +171,21 @@ class OpenAIWire:
         if reply.report_usage:
             counts = orjson.dumps(_usage(reply))
             tail += self._opening(reply) + b'[],"usage":' + counts + b"}\n\n"
+        if reply.probability is not None and answer.tool is None:
+            tokens = [
+                before
+                + quoted(token)
+                + b'},"logprobs":'
+                + orjson.dumps(_logprobs((token,), reply.probability))
+                + b',"finish_reason":null}]'
+                + usage
+                for token in answer.tokens
+            ]
+        else:
+            tokens = [before + quoted(token) + after for token in answer.tokens]
         return Frames(
             head,
-            [before + quoted(token) + after for token in answer.tokens],
+            tokens,
             tail + b"data: [DONE]\n\n",
         )
 
@@ -197,7 +211,9 @@ class OpenAIWire:
                 {
                     "index": 0,
                     "message": message,
-                    "logprobs": None,
+                    "logprobs": _logprobs(answer.tokens, reply.probability)
+                    if reply.probability is not None and answer.tool is None
+                    else None,
                     "finish_reason": _FINISH[answer.finish],
                 }
             ],
@@ -272,6 +288,22 @@ def _choice(choice: str | Mapping[str, Any] | None) -> Any:
     if choice not in (None, "auto", "none", "required"):
         raise RequestRefusedError(f"tool_choice is {choice!r}, which is unknown")
     return choice or "auto"
+
+
+def _logprobs(tokens: Sequence[str], probability: float) -> dict[str, Any]:
+    told = log(probability)
+    return {
+        "content": [
+            {
+                "token": token,
+                "logprob": told,
+                "bytes": list(token.encode("utf-8", "surrogatepass")),
+                "top_logprobs": [],
+            }
+            for token in tokens
+        ],
+        "refusal": None,
+    }
 
 
 def _usage(reply: Reply) -> dict[str, Any]:

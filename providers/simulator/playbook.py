@@ -6,7 +6,11 @@ from typing import Final
 
 from millrace.providers.simulator.behaviour import PLAIN, Behaviour, Directive, ScriptedBehaviour
 from millrace.providers.simulator.call import SimulatedCall
-from millrace.providers.simulator.directive import find_directive
+from millrace.providers.simulator.directive import (
+    find_conditional,
+    find_directive,
+    without_directives,
+)
 from millrace.providers.simulator.settings import SimulatorSettings
 
 _COUNTED_CONVERSATIONS: Final = 65_536
@@ -52,6 +56,13 @@ class Playbook:
         directive = find_directive(call.question)
         if directive is not None and self._applies(directive, call):
             behaviour = directive.over(behaviour)
+        for turn in call.turns:
+            if turn.role != "user":
+                continue
+            for each in find_conditional(turn.text):
+                told = each.where or ""
+                if told in without_directives(call.question) and self._applies(each, call):
+                    behaviour = each.over(behaviour)
         return behaviour
 
     def _by_rate(self, instance: str) -> Behaviour:

@@ -41,6 +41,8 @@ class Reply:
     cached_tokens: int = 0
     cache_write_tokens: int = 0
     report_usage: bool = True
+    probability: float | None = None
+    """Of each token; None where it is not to be told."""
     first_token_seconds: float = 0.0
     token_seconds: float = 0.0
     """The planned time from one token to the next."""

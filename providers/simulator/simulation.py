@@ -126,6 +126,7 @@ class Simulation:
             cached_tokens=cached,
             cache_write_tokens=written,
             report_usage=call.report_usage and not behaviour.no_usage,
+            probability=self.composer.probability(call, behaviour),
             first_token_seconds=pace.first_token_seconds,
             token_seconds=pace.token_seconds,
         )

@@ -69,6 +69,8 @@ class OpenAiWire:
                 "response_format": _response_format(request),
             }
         )
+        if request.token_probabilities:
+            body["logprobs"] = True
         if request.tools:
             body["tools"] = [
                 {

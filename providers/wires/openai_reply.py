@@ -4,8 +4,9 @@ A stream is complete with `[DONE]`, or, as several vendors send none, when it en
 finish reason.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
+from math import exp
 from typing import Any
 
 import orjson
@@ -33,6 +34,9 @@ _FINISH: dict[str, FinishReason] = {
     "safety": "content_filter",
     "refusal": "content_filter",
 }
+_LEAST = -100.0
+"""The logarithm taken for the most improbable token."""
+
 # The server gave up: DeepSeek, vLLM, OpenRouter.
 _BROKEN_OFF = frozenset({"insufficient_system_resource", "abort", "error", "cancelled"})
 
@@ -42,12 +46,14 @@ class OpenAiReply(Reply):
 
     end_mark = b"[DONE]"
 
-    __slots__ = ("_proxy_cost", "_raw_usage")
+    __slots__ = ("_log_probability", "_proxy_cost", "_raw_usage", "_told_tokens")
 
     def __init__(self, *, limits: ReplyLimits, proxy_cost: str | None) -> None:
         super().__init__(frames=EventFrames(max_bytes=limits.max_frame_bytes), limits=limits)
         self._proxy_cost = proxy_cost
         self._raw_usage: dict[str, Any] | None = None
+        self._log_probability = 0.0
+        self._told_tokens = 0
 
     def _read(self, document: Any) -> Iterator[ProviderEvent]:
         choices = document.get("choices")
@@ -91,6 +97,9 @@ class OpenAiReply(Reply):
                     yield from self._read_parts(content)
             if len(delta) > 1 or not content:
                 yield from self._read_beside_content(delta)
+        told = choice.get("logprobs")
+        if told:
+            self._weigh(told.get("content") or ())
         finish = choice.get("finish_reason")
         if finish:
             self._end(finish)
@@ -105,6 +114,17 @@ class OpenAiReply(Reply):
             yield from self._read_tool_calls([{"function": function}])
         if delta.get("refusal"):
             self._refusal.append(delta["refusal"])
+
+    def _weigh(self, tokens: Iterable[dict[str, Any]]) -> None:
+        for token in tokens:
+            # Servers say -9999 or -Infinity (null in JSON) for what is next to impossible.
+            said = token.get("logprob")
+            self._log_probability += _LEAST if said is None else max(_LEAST, min(0.0, said))
+            self._told_tokens += 1
+
+    def _token_probability(self) -> float | None:
+        told = self._told_tokens
+        return round(exp(self._log_probability / told), 6) if told else None
 
     def _end(self, finish: str) -> None:
         if finish in _BROKEN_OFF:

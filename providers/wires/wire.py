@@ -150,6 +150,9 @@ class Reply(ABC):
     def _load_ms(self) -> float | None:
         return None
 
+    def _token_probability(self) -> float | None:
+        return None
+
     def _completion(self) -> Completion:
         finish = self._finish
         if self._tools and finish in (None, "stop"):
@@ -165,6 +168,7 @@ class Reply(ABC):
             reported_cost_usd=self._reported_cost(),
             model=self._model,
             response_id=self._response_id,
+            token_probability=self._token_probability(),
             load_ms=self._load_ms(),
             key_alias=self.key_alias,
         )

@@ -1,14 +1,17 @@
 """`millrace check`: what works, and what to fix."""
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from millrace.agents.validation.installed import load_validators
+from millrace.agents.validation.policy import ValidationPolicy
+from millrace.agents.validation.validators import BUILT_IN
 from millrace.prompts.library import PACKAGED, PromptLibrary
 from millrace.providers.entry import ProviderEntry
 from millrace.providers.registry import build_provider
@@ -16,7 +19,7 @@ from millrace.schemas.errors import ConfigurationError, PipelineError
 from millrace.streams.cli.broker import find_broker, servers
 from millrace.streams.cli.clickhouse import ask, engine_folder
 from millrace.streams.cli.exits import FAILED, USAGE
-from millrace.streams.cli.options import AsJson, ConfigFile, read_settings
+from millrace.streams.cli.options import AsJson, ConfigFile, config_source, read_settings
 from millrace.streams.cli.output import print_json, print_table, say
 from millrace.streams.cli.topics import needed_topics
 from millrace.streams.kafka_topic_admin import KafkaTopicAdmin
@@ -46,7 +49,7 @@ def check(
     as_json: AsJson = False,
     config: ConfigFile = None,
 ) -> None:
-    """Try the settings, the broker and its topics, ClickHouse, templates and each provider.
+    """Try settings, broker, topics, ClickHouse, templates, validators and each provider.
 
     Spends no money: providers are asked for their list of models at most. With --json, prints
     one document.
@@ -72,6 +75,7 @@ async def check_all(settings: Settings, *, timeout_seconds: float) -> list[Findi
         ("broker", lambda: _broker(settings)),
         ("clickhouse", lambda: _clickhouse(settings)),
         ("templates", lambda: _templates(settings.prompts.folders)),
+        ("validators", lambda: _validators(settings.validation)),
     ]
     for name, entry in settings.providers.items():
         parts.append((f"provider {name}", lambda n=name, e=entry: _provider(n, e)))  # type: ignore[misc]
@@ -146,11 +150,24 @@ async def _templates(folders: tuple[Path, ...]) -> list[Finding]:
     ]
 
 
+async def _validators(policy: ValidationPolicy) -> list[Finding]:
+    with ExitStack() as stack:
+        validators = await asyncio.to_thread(
+            load_validators,
+            policy.named_validators,
+            timeout_seconds=policy.validator_timeout_seconds,
+            stack=stack,
+        )
+    own = sorted(validators.keys() - BUILT_IN.keys())
+    installed = f"; installed: {', '.join(own)}" if own else ""
+    return [Finding("validators", "works", f"{len(BUILT_IN)} come along{installed}")]
+
+
 async def _provider(name: str, entry: ProviderEntry) -> list[Finding]:
     part = f"provider {name}"
     if not entry.enabled:
         return [Finding(part, "note", "switched off by `enabled = false`")]
-    provider = build_provider(name, entry, environ=os.environ)
+    provider = build_provider(name, entry, environ=config_source(None).environment())
     try:
         await provider.check()
     finally:

@@ -15,7 +15,15 @@ _LOCAL_MODELS: dict[str, tuple[str, dict[str, int]]] = {
 """Hardware, and models with the operator's rating."""
 
 ROUTES: dict[str, Any] = {
-    "default": {"max_candidates": 4},
+    "default": {
+        "max_candidates": 4,
+        # Of cascades, cheap first.
+        "tiers": [
+            ["ollama-gpu/llama3.1:8b"],
+            ["openai/gpt-4.1-mini"],
+            ["anthropic/claude-sonnet-*"],
+        ],
+    },
     "general": {"strategy": "local_first"},
     "summarization": {"candidates": ["gemini/gemini-2.5-flash", "openai/gpt-4.1-mini"]},
     "data_interpretation": {"candidates": ["gemini/gemini-2.5-flash", "openai/gpt-4.1"]},

@@ -78,7 +78,7 @@ def live_lines(lines: Sequence[Line], *, budget_usd: Decimal, local: bool) -> Se
             continue
         if route.sensitivity == "private" and not local:
             continue
-        chosen.setdefault(request.task, request)
+        chosen.setdefault(request.task or "", request)
     picked = list(chosen.values())[:REQUESTS]
     share = (budget_usd / max(1, len(picked) * ATTEMPTS)).quantize(_CENT_PARTS, ROUND_DOWN)
     return read_lines(_bounded(request, share) for request in picked)

@@ -55,6 +55,13 @@ def print_summary(summary: Summary, *, books: Books) -> None:
                 f"{_excerpt(each.answer)!r}{printable(dissent)}"
             )
         say("")
+    if summary.climbs:
+        say("Cascades, from cheap to dear")
+        for climb in summary.climbs:
+            answered = "trusted" if climb.sufficed else "the best there was"
+            path = " → ".join(climb.tiers) or "no answer"
+            say(f"  {printable(climb.request_id)}: {printable(path)}: {answered}")
+        say("")
     if summary.set_aside:
         print_table(
             ("Line", "Code", "Why", "Requester told"),

@@ -13,8 +13,9 @@ from millrace.schemas.errors import ConfigurationError
 from millrace.schemas.record import describe
 from millrace.streams.embedded.broker import EmbeddedBroker
 from millrace.streams.logs import configure_logs
-from millrace.streams.pipeline import RunningPipeline, run_pipeline
+from millrace.streams.pipeline import run_pipeline
 from millrace.streams.roles import ALL_ROLES
+from millrace.streams.running_pipeline import RunningPipeline
 from millrace.streams.settings import Settings
 
 _PARTITIONS = 3

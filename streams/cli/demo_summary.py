@@ -8,7 +8,7 @@ from itertools import groupby
 from statistics import median, quantiles
 
 from millrace.schemas.call import AttemptSummary
-from millrace.schemas.response import Response
+from millrace.schemas.response import Response, TierResult
 from millrace.streams.cli.demo_lines import SentLine
 from millrace.streams.cli.demo_recording import Recording
 
@@ -55,6 +55,17 @@ class Agreement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Climb:
+    """How far a cascade went."""
+
+    request_id: str
+    confidence: str
+    tiers: tuple[str, ...]
+    """Each answer that was weighed, as `provider/model`, with how sure it was."""
+    sufficed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SetAside:
     """A line that became a dead letter."""
 
@@ -77,6 +88,7 @@ class Summary:
     routes: tuple[Route, ...]
     fallbacks: tuple[Fallback, ...]
     agreements: tuple[Agreement, ...]
+    climbs: tuple[Climb, ...]
     set_aside: tuple[SetAside, ...]
     first_token_p50_ms: float | None
     """From acceptance to the first token, of completed requests."""
@@ -100,7 +112,8 @@ def summarise(recording: Recording, lines: Sequence[SentLine]) -> Summary:
         duplicates=sum(line.line.meant == "duplicate" for line in lines),
         routes=tuple(_routes(ends)),
         fallbacks=tuple(_fallbacks(ends)),
-        agreements=tuple(_agreement(end) for end in ends if end.ensemble is not None),
+        agreements=tuple(_agreement(end) for end in ends if end.strategy == "ensemble"),
+        climbs=tuple(_climbs(ends)),
         set_aside=tuple(_set_aside(recording, lines)),
         first_token_p50_ms=median(first) if first else None,
         first_token_p90_ms=quantiles(first, n=_TENTHS)[-1] if len(first) > 1 else None,
@@ -139,7 +152,8 @@ def _fallbacks(ends: Iterable[Response]) -> Iterable[Fallback]:
     for end in ends:
         for _, group in groupby(end.attempts, key=lambda each: each.member):
             attempts = tuple(group)
-            if len(attempts) > 1:
+            # A tier's answer that was not trusted is no failure.
+            if any(each.status != "completed" for each in attempts[:-1]):
                 yield Fallback(request_id=end.request_id, attempts=attempts)
 
 
@@ -158,6 +172,23 @@ def _agreement(end: Response) -> Agreement:
         agreeing=tuple(names[member] for member in verdict.agreeing),
         dissenting=tuple(names[member] for member in verdict.dissenting),
     )
+
+
+def _climbs(ends: Iterable[Response]) -> Iterable[Climb]:
+    for end in ends:
+        verdict = end.cascade
+        if verdict is not None:
+            yield Climb(
+                request_id=end.request_id,
+                confidence=verdict.confidence,
+                tiers=tuple(_tier(each) for each in verdict.results),
+                sufficed=verdict.sufficed,
+            )
+
+
+def _tier(result: TierResult) -> str:
+    sure = "" if result.confidence is None else f" ({result.confidence:.2f})"
+    return f"{result.provider}/{result.model}{sure}"
 
 
 def _set_aside(recording: Recording, lines: Sequence[SentLine]) -> Iterable[SetAside]:

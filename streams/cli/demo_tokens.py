@@ -31,11 +31,11 @@ def pick(lines: Sequence[Line]) -> list[str]:
             and request.stream
             and request.request_id is not None
             and line.meant == "completed"
-            and request.route.strategy != "ensemble"
+            and request.route.strategy not in {"ensemble", "parallel", "delegate"}
             and request.output.format == "text"
             and not line.misbehaves
         ):
-            found.setdefault(request.task, request.request_id)
+            found.setdefault(request.task or "", request.request_id)
     return list(found.values())[:SHOWN]
 
 

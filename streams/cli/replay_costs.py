@@ -4,25 +4,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from millrace.agents.accept_request import AcceptRequest
 from millrace.agents.plan_route import PlanRoute
-from millrace.prompts.library import PACKAGED, PromptLibrary
 from millrace.providers.pricing import Pricing
-from millrace.providers.tokens import estimate_job, estimate_messages
-from millrace.schemas.call import Candidate
-from millrace.streams.offers import offers
+from millrace.providers.tokens import estimate_call
+from millrace.schemas.call import Call, Candidate
+from millrace.streams.planning import planner
 from millrace.streams.replay import Again
 from millrace.streams.settings import Settings
-from millrace.streams.topics import max_outcome_bytes
-
-
-def acceptance(settings: Settings) -> AcceptRequest:
-    """What the router accepts with these settings."""
-    return AcceptRequest(
-        library=PromptLibrary.load((PACKAGED, *settings.prompts.folders)),
-        policy=settings.requests,
-        own_topics=(f"{settings.kafka.topic_prefix}*", f"{settings.app_id}-*-changelog"),
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +30,7 @@ class CostEstimate:
             InvalidEventError: No model fits.
         """
         plan = self.plan.plan(again.job, again.request.route)
-        asked = estimate_job(again.job)
+        asked = estimate_call(Call(job=again.job, plan=plan))
         total = Decimal(0)
         for member in plan.members:
             cost = self._cost(member.candidates[0], again, asked)
@@ -69,12 +57,7 @@ def cost_estimate(settings: Settings, *, output_tokens: int) -> CostEstimate:
     pricing = Pricing(now=lambda: datetime.now(UTC))
     return CostEstimate(
         settings=settings,
-        plan=PlanRoute(
-            offers=offers(settings.enabled_providers, pricing),
-            policy=settings.routes,
-            count_tokens=estimate_messages,
-            max_outcome_bytes=max_outcome_bytes(settings.kafka),
-        ),
+        plan=planner(settings),
         pricing=pricing,
         output_tokens=output_tokens,
     )

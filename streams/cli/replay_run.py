@@ -14,7 +14,7 @@ from millrace.schemas.request import Request
 from millrace.streams.cli.broker import require_topics
 from millrace.streams.cli.moments import Start
 from millrace.streams.cli.output import say
-from millrace.streams.cli.replay_costs import acceptance, cost_estimate
+from millrace.streams.cli.replay_costs import cost_estimate
 from millrace.streams.cli.replay_report import ReplayReport
 from millrace.streams.cli.replay_results import await_evaluations, stored_results
 from millrace.streams.cli.request_lines import encode, key_of
@@ -22,6 +22,7 @@ from millrace.streams.cli.topic_reader import TopicReader
 from millrace.streams.discovery import with_listed_models
 from millrace.streams.kafka_errors import kafka_errors
 from millrace.streams.kafka_settings import KafkaSettings
+from millrace.streams.planning import acceptance
 from millrace.streams.publisher import Publisher
 from millrace.streams.replay import (
     Again,

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: the first asks for a good end, the second takes one at once."""
+"""Signals: SIGTERM and Ctrl-C ask for a good end, the second at once; SIGHUP for new settings."""
 
 import asyncio
 import os
@@ -32,3 +32,17 @@ def stop_on_signals(
     finally:
         for number in _STOPPING:
             loop.remove_signal_handler(number)
+
+
+@contextmanager
+def reload_on_hangup(reload: asyncio.Event) -> Iterator[None]:
+    """Set `reload` at each SIGHUP, where there is that signal (not on Windows)."""
+    if not hasattr(signal, "SIGHUP"):
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, reload.set)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)

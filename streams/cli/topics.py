@@ -146,4 +146,5 @@ def _kept(spec: TopicSpec) -> str:
     if spec.retention_ms is None:
         return "compacted"
     hours = spec.retention_ms / _HOUR_MS
-    return f"{hours / _DAY_HOURS:g} d" if hours >= _DAY_HOURS else f"{hours:g} h"
+    kept = f"{hours / _DAY_HOURS:g} d" if hours >= _DAY_HOURS else f"{hours:g} h"
+    return f"compacted, {kept}" if "compact" in spec.cleanup else kept

@@ -1,9 +1,8 @@
 """`millrace up`: run the pipeline, whole or some roles of it."""
 
 import asyncio
-import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from typing import Annotated
 
@@ -15,15 +14,17 @@ from rich.text import Text
 from millrace.schemas.errors import ConfigurationError
 from millrace.streams import crash_points
 from millrace.streams.cli.broker import state_file
-from millrace.streams.cli.options import ConfigFile, read_settings
+from millrace.streams.cli.options import ConfigFile, EnvFile, config_source
 from millrace.streams.cli.output import say
-from millrace.streams.cli.signals import stop_on_signals
+from millrace.streams.cli.signals import reload_on_hangup, stop_on_signals
+from millrace.streams.config_source import ConfigSource
 from millrace.streams.embedded.broker import KEEPS_NOTHING, EmbeddedBroker
 from millrace.streams.embedded.state_file import find_running
 from millrace.streams.event_loop import calm_garbage_collector, run
 from millrace.streams.logs import configure_logs
-from millrace.streams.pipeline import RunningPipeline, run_pipeline
+from millrace.streams.pipeline import run_pipeline
 from millrace.streams.roles import ALL_ROLES, Role
+from millrace.streams.running_pipeline import RunningPipeline
 from millrace.streams.settings import Settings
 from millrace.streams.status import show_status
 
@@ -57,6 +58,7 @@ def up(
         typer.Option("--embedded", help="With no broker configured, start the embedded one."),
     ] = False,
     config: ConfigFile = None,
+    env_file: EnvFile = None,
 ) -> None:
     """Run the pipeline until Ctrl-C or SIGTERM, then finish and commit what is under way.
 
@@ -64,14 +66,18 @@ def up(
     offered; other processes on this machine find it through the data folder. A second Ctrl-C
     stops at once: what was under way is done again at the next start.
 
+    Changes of the config file and of the --env-file take effect while it runs, as far as they
+    can, and also at SIGHUP; a bad file changes nothing, and is logged.
+
     Examples:
       millrace up --embedded
       KAFKA_BOOTSTRAP_SERVERS=localhost:9092 millrace up
       millrace up --config production.toml --role router,validator
-      millrace up --config production.toml --role caller
+      millrace up --config production.toml --role caller --env-file /run/secrets/keys.env
     """
     roles = parse_roles(role or [])
-    settings = read_settings(config)
+    source = config_source(config, env_file)
+    settings, environ = source.load()
     wants_embedded = False
     if settings.kafka.bootstrap_servers is None:
         running = find_running(state_file(settings))
@@ -82,7 +88,7 @@ def up(
         else:
             _agree(embedded)
             wants_embedded = True
-    run(_up(settings, roles=roles, embedded=wants_embedded))
+    run(_up(settings, roles=roles, embedded=wants_embedded, source=source, environ=environ))
 
 
 def parse_roles(names: Sequence[str]) -> frozenset[Role]:
@@ -111,15 +117,23 @@ def _agree(embedded: bool) -> None:
     say(KEEPS_NOTHING, err=True)
 
 
-async def _up(settings: Settings, *, roles: frozenset[Role], embedded: bool) -> None:
-    stop = asyncio.Event()
+async def _up(
+    settings: Settings,
+    *,
+    roles: frozenset[Role],
+    embedded: bool,
+    source: ConfigSource,
+    environ: Mapping[str, str],
+) -> None:
+    stop, reload = asyncio.Event(), asyncio.Event()
     async with AsyncExitStack() as stack:
         show, live = stack.enter_context(_status_line())
         # After the line is there, which logs must be written above.
         configure_logs(settings.log, role=",".join(sorted(roles)))
-        if point := crash_points.arm(os.environ):
+        if point := crash_points.arm(environ):
             say(f"{crash_points.VARIABLE} is set: this process dies at {point.value!r}.", err=True)
         stack.enter_context(stop_on_signals(stop, on_first=_say_stopping))
+        stack.enter_context(reload_on_hangup(reload))
         broker = None
         if embedded:
             broker = EmbeddedBroker(state_file=state_file(settings))
@@ -137,7 +151,9 @@ async def _up(settings: Settings, *, roles: frozenset[Role], embedded: bool) -> 
             await run_pipeline(
                 settings,
                 roles=roles,
-                environ=os.environ,
+                environ=environ,
+                source=source,
+                reload=reload,
                 embedded=broker,
                 stop=stop,
                 on_ready=on_ready,

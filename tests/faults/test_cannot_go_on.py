@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from broker_under_test import BrokerUnderTest
 from kafka_process import free_port
-from pipeline_process import as_toml
+from pipeline_process import toml
 from pipeline_under_test import pipeline_settings
 
 from millrace.streams.cli import exits
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.slow]
 async def ended(tree: dict[str, Any], folder: Path, *arguments: str) -> tuple[int, str]:
     """Run it to its end; returns its exit code and what it said."""
     config = folder / "millrace.toml"
-    config.write_text(as_toml(tree))
+    config.write_text(toml(tree))
     process = await asyncio.create_subprocess_exec(
         str(Path(sys.executable).with_name("millrace")),
         "up",

@@ -83,7 +83,13 @@ async def _held(url: str) -> AsyncIterator[None]:
     settings = ClickHouseSettings(url=SecretStr(url))
     reader = ClickHouseReader(settings=settings)
     await reader.open()
-    probes = Probes(healthy=lambda: None, ready=list, status=PipelineStatus, query=reader.query)
+    probes = Probes(
+        healthy=lambda: None,
+        ready=list,
+        status=PipelineStatus,
+        metrics=bytes,
+        query=reader.query,
+    )
     async with WebServer(settings=WebSettings(port=0), probes=probes) as web:
         withdraw = announce_owner(settings, url=web.url, token=web.token)
         try:

@@ -237,6 +237,14 @@ def test_fallbacks_and_votes_are_told(told: Run) -> None:
     assert all(len(each["agreeing"]) >= 2 for each in document["agreements"])
 
 
+def test_cascades_are_told(told: Run) -> None:
+    """One whose first tier is sure enough, and one that climbs."""
+    document = json.loads(told.out)
+
+    assert sorted(len(each["tiers"]) for each in document["climbs"]) == [1, 3]
+    assert all(each["sufficed"] for each in document["climbs"])
+
+
 def test_three_views_and_the_next_commands_are_shown(printed: Run) -> None:
     """The summary is followed by ready views, by what was simulated, and by what to do next."""
     _, _, after = printed.out.partition("How requests ended")

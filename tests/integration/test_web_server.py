@@ -39,6 +39,7 @@ class Part:
             healthy=lambda: self.problem,
             ready=lambda: self.missing,
             status=lambda: PipelineStatus(in_flight=3, completed=2, cost_usd=Decimal("0.5")),
+            metrics=lambda: b"millrace_calls_total 3.0\n",
             query=query,
         )
 
@@ -67,6 +68,13 @@ async def test_health_and_readiness_are_asked_anew_each_time() -> None:
             assert (answer.status, (await answer.json())["problem"]) == (503, "Kafka is gone")
         async with client.get("/ready") as answer:
             assert (answer.status, (await answer.json())["waiting_for"]) == (503, ["sink"])
+
+
+async def test_metrics_are_in_the_format_that_prometheus_reads() -> None:
+    """As the process gives them."""
+    async with served(Part()) as (_, client), client.get("/metrics") as answer:
+        assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+        assert await answer.text() == "millrace_calls_total 3.0\n"
 
 
 async def test_status_shows_the_figures() -> None:

@@ -284,6 +284,32 @@ async def test_endings_leave_replays_out_and_count_unknown_costs(
     ]
 
 
+async def test_quality_counts_answers_and_what_was_none(open_clickhouse: Any, make: Any) -> None:
+    """Replays and requests that ended for other reasons are left out."""
+    store = await open_clickhouse()
+    mended = {"score": 0.5, "parts": {"json": 0.5}, "notes": ["mended"]}
+    invalid = {"code": "output_invalid", "message": "not JSON"}
+    late = {"code": "deadline_exceeded", "message": "late"}
+    replay = {"replay_id": "again", "original_request_id": "r1"}
+    await store.sink.write(
+        [
+            make.response("r1", quality={"score": 1.0, "parts": {"json": 1.0}}),
+            make.response("r2", quality=mended),
+            make.response("r3", status="failed", error=invalid),
+            make.response("r4", status="failed", error=late),
+            make.response("r5", quality=mended, replay=replay),
+        ]
+    )
+
+    rows = await store.select("SELECT requests, answers, score, noted, invalid FROM quality")
+    assert [tuple(row.values()) for row in rows] == [(3, 2, 0.75, 1, 1)]
+    stored = await store.select(
+        "SELECT quality_parts['json'] AS part, quality_notes AS notes FROM responses "
+        "WHERE request_id = 'r2'"
+    )
+    assert [tuple(row.values()) for row in stored] == [(0.5, ["mended"])]
+
+
 async def test_open_requests_are_those_without_an_end(open_clickhouse: Any, make: Any) -> None:
     """Asked, not ended, not a replay; overdue once the deadline has passed."""
     store = await open_clickhouse()
@@ -303,6 +329,47 @@ async def test_open_requests_are_those_without_an_end(open_clickhouse: Any, make
     assert [tuple(row.values()) for row in rows] == [("r1", None), ("r2", 1)]
 
 
+async def test_plans_are_seen_beside_what_came_of_them(open_clickhouse: Any, make: Any) -> None:
+    """Whom it was planned to ask, why others were not, and what it cost against the estimate."""
+    store = await open_clickhouse()
+    candidates = [
+        {"provider": "openai", "model": "gpt", "hardware": "cloud"},
+        {"provider": "gpu", "model": "llama", "hardware": "gpu", "tier": 1},
+    ]
+    plan = {
+        "strategy": "cascade",
+        "members": [{"candidates": candidates}],
+        "reasons": ["strategy cascade as asked"],
+        "complexity": 0.5,
+        "task_source": "rules",
+        "task_confidence": 0.8,
+        "estimated_cost_usd": "0.0012",
+        "passed_over": [
+            {"provider": "lab", "model": "m", "reason": "its quality 40 is below 60"},
+            {"provider": "lab", "model": "n", "reason": "it lacks tools"},
+        ],
+    }
+    asked = {"plan": plan, "strategy": "cascade", "cost_usd": "0.001"}
+    await store.sink.write([make.response("r1", **asked), make.response("r2", **asked)])
+
+    [routed] = await store.select("SELECT * FROM routing")
+    over = await store.select("SELECT model, reason, requests FROM passed_over_reasons")
+    [kept] = await store.select(
+        "SELECT planned, route_reasons, task_confidence FROM responses FINAL WHERE request_id='r1'"
+    )
+
+    assert (routed["requests"], routed["guessed"], routed["complexity"]) == (2, 2, 0.5)
+    assert Decimal(routed["estimated_usd"]) == Decimal("0.0024")
+    assert Decimal(routed["cost_usd"]) == Decimal("0.002")
+    assert sorted(tuple(row.values()) for row in over) == [
+        ("m", "its quality N is below N", 2),
+        ("n", "it lacks tools", 2),
+    ]
+    assert len(kept["planned"]) == 2
+    assert kept["route_reasons"] == ["strategy cascade as asked"]
+    assert kept["task_confidence"] == 0.8
+
+
 async def test_every_report_answers_with_the_columns_it_promises(
     open_clickhouse: Any, make: Any
 ) -> None:
@@ -311,14 +378,30 @@ async def test_every_report_answers_with_the_columns_it_promises(
     replay = {"replay_id": "again", "original_request_id": "r1"}
     failed = make.attempt(1, "failed")
     prompt = {"name": "review", "version": 3, "sha256": "f" * 64}
+    plan = {
+        "strategy": "auto",
+        "members": [{"candidates": [{"provider": "openai", "model": "gpt", "hardware": "cloud"}]}],
+        "passed_over": [{"provider": "lab", "model": "mystery", "reason": "it lacks tools"}],
+    }
     await store.sink.write(
         [
             make.request("r1"),
             make.usage("r1", "reserved", prompt=prompt),
             make.usage("r2", prompt=prompt, timing={"total_ms": 5}),
             make.usage("r3", status="failed"),
-            make.response("r2", attempts=[failed, make.attempt(2)]),
-            make.response("r4", embeddings=((0.5,),)),
+            make.response(
+                "r2", attempts=[failed, make.attempt(2)], plan=plan, quality={"score": 1.0}
+            ),
+            make.response(
+                "r4",
+                ensemble={"members": 2, "answered": 2},
+                cascade={
+                    "confidence": "score",
+                    "tiers": 2,
+                    "results": [{"tier": 0, "provider": "openai", "model": "gpt"}],
+                },
+            ),
+            make.response("r5", embeddings=((0.5,),)),
             make.response("x1", replay=replay),
             make.dead_letter(),
         ]

@@ -1,16 +1,15 @@
 """Which vectors end a request, and what of them reaches the requester."""
 
 import pytest
+from pipeline_joins import make_join
 from pipeline_records import make_call, make_job, make_outcome, make_plan
 
-from millrace.agents.join import Decision, Join
-from millrace.agents.validate_output import validate
-from millrace.agents.vote import vote
+from millrace.agents.joins.state import Decision
 from millrace.schemas.call import Call
 from millrace.schemas.embedding import Vectors
 from millrace.schemas.response import Response
 
-JOIN = Join(validate=validate, vote=vote)
+JOIN = make_join()
 TWO: Vectors = ((0.1, -4.7e-05), (1.0, 0.006929283495992422))
 
 

@@ -3,11 +3,11 @@
 from typing import Literal
 
 import pytest
+from pipeline_joins import make_join
 from pipeline_records import at, make_call, make_job, make_outcome, make_plan
 
-from millrace.agents.join import Decision, Join, JoinState, open_until
-from millrace.agents.validate_output import validate
-from millrace.agents.vote import vote
+from millrace.agents.join import open_until
+from millrace.agents.joins.state import Decision, JoinState
 from millrace.schemas.call import Call
 from millrace.schemas.errors import ErrorInfo
 from millrace.schemas.outcome import (
@@ -20,7 +20,7 @@ from millrace.schemas.outcome import (
 from millrace.schemas.request import OutputSpec
 from millrace.schemas.response import Response
 
-JOIN = Join(validate=validate, vote=vote)
+JOIN = make_join()
 DENIED = ErrorInfo(code="invalid_request", message="no")
 NO_ROOM = ErrorInfo(code="budget_exceeded", message="budget 'all' has no room")
 JSON = OutputSpec(format="json")

@@ -1,92 +1,117 @@
-"""Whatever the order and the repetitions of its records, a request ends once."""
-
-from dataclasses import dataclass, field
+"""Whatever the strategy, the order and the repetitions of its records, a request ends once."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pipeline_records import at, make_call, make_job, make_outcome, make_plan
+from pipeline_joins import (
+    OutcomesTopic,
+    chain_of,
+    delegating,
+    ensemble_of,
+    first_calls,
+    make_member,
+    racing,
+    strategy_plan,
+)
+from pipeline_records import at, make_job, make_outcome
 
-from millrace.agents.join import Join, JoinState
-from millrace.agents.validate_output import validate
-from millrace.agents.vote import vote
-from millrace.schemas.call import Call, Job, Plan
-from millrace.schemas.outcome import JoinOpened, JoinTimeout, OutcomeRecord
-from millrace.schemas.response import Response
+from millrace.schemas.call import Call, CascadeRule, Job, Plan
+from millrace.schemas.outcome import AttemptOutcome, JoinOpened, JoinTimeout
+from millrace.schemas.request import OutputSpec
 
-JOIN = Join(validate=validate, vote=vote)
-
-
-@dataclass
-class World:
-    """A topic of outcomes, and what a reader of it made of the records."""
-
-    log: list[OutcomeRecord] = field(default_factory=list)
-    state: JoinState | None = None
-    calls: list[Call] = field(default_factory=list)
-    responses: list[Response] = field(default_factory=list)
-
-    def read(self, offset: int) -> None:
-        """Read the record at an offset."""
-        # The state goes through its stored form each time, as it does in the table.
-        state = self.state
-        if state is not None:
-            state = JoinState.model_validate(state.model_dump(mode="json", exclude_defaults=True))
-        decision = JOIN.decide(state, self.log[offset], offset)
-        self.state = decision.state or state
-        self.calls += decision.calls
-        self.responses += [decision.response] if decision.response is not None else []
-
-    def write(self, record: OutcomeRecord) -> None:
-        """Append a record and read it."""
-        self.log.append(record)
-        self.read(len(self.log) - 1)
-
-
-ANSWERS = st.sampled_from(["yes", "no", "Yes!", "", "failed", "expired"])
+PARTS = '{"parts": [{"title": "a", "instructions": "b"}, {"title": "c", "instructions": "d"}]}'
+ANSWERS = ["yes", "no", "Yes!", "", "{}", '{"best": 1}', '{"confidence": 0.5}', PARTS]
+SAID = st.sampled_from([*ANSWERS, "failed", "expired", "stopped"])
+CONFIDENCE = st.sampled_from(["score", "logprobs", "self_rating"])
+TIERS = st.lists(st.integers(0, 2), min_size=1, max_size=3).map(sorted)
 
 
 @st.composite
 def plans(draw: st.DrawFn) -> tuple[Job, Plan]:
-    """Up to four members with up to three candidates each."""
-    counts = draw(st.lists(st.integers(1, 3), min_size=1, max_size=4))
-    quorum = draw(st.integers(1, len(counts)))
-    return make_job(), make_plan(*counts, quorum=quorum)
+    """A plan of any strategy, with up to five members and up to three candidates each."""
+    kind = draw(
+        st.sampled_from(
+            ["single", "vote", "best_of", "merge", "chain", "race", "climb", "agree", "delegate"]
+        )
+    )
+    count = draw(st.integers(2, 4))
+    rest = {
+        "quorum": draw(st.integers(1, count)),
+        "max_repairs": draw(st.integers(0, 1)),
+        "member_timeout_s": draw(st.sampled_from([None, 20.0])),
+    }
+    match kind:
+        case "single":
+            tiers = [0] * draw(st.integers(1, 3))
+            plan = strategy_plan("auto", make_member(0, tiers=tiers), **rest)
+        case "vote":
+            members = [make_member(each, tiers=[0] * draw(st.integers(1, 3))) for each in range(5)]
+            plan = strategy_plan("ensemble", *members[:count], mode="vote", **rest)
+        case "best_of":
+            plan = ensemble_of(count, "best_of", last="judge", **rest)
+        case "merge":
+            plan = ensemble_of(count, "merge", last="merge", **rest)
+        case "chain":
+            plan = chain_of(count, **rest)
+        case "race":
+            plan = racing(count, **rest)
+        case "climb":
+            rule = CascadeRule(confidence=draw(CONFIDENCE), thresholds=(0.6,))
+            member = make_member(0, tiers=draw(TIERS))
+            plan = strategy_plan("cascade", member, cascade=rule, **rest)
+        case "agree":
+            members = [make_member(0), make_member(1), make_member(2, stage=1, tiers=(1,))]
+            rule = CascadeRule(confidence="agreement")
+            plan = strategy_plan("cascade", *members, cascade=rule, **rest)
+        case _:
+            plan = delegating(count, **rest)
+    output = OutputSpec(format=draw(st.sampled_from(["text", "json"])))
+    return make_job(output=output), plan
 
 
-def run(data: st.DataObject, job: Job, plan: Plan, *, with_timeout: bool) -> World:
-    """Let calls end in any order, some of them twice, until nothing is open."""
-    world = World()
-    several = len(plan.members) > 1
-    pending = [make_call(job, plan, member=number) for number in range(len(plan.members))]
+def ending(data: st.DataObject, call: Call, step: int, invocation: str) -> AttemptOutcome:
+    """How a call might end."""
+    said = data.draw(SAID, "answer")
+    status = {"failed": "failed", "expired": "expired", "stopped": "cancelled"}.get(said)
+    return make_outcome(
+        call,
+        text=said,
+        status=status or "completed",  # type: ignore[arg-type]
+        seconds=min(step, 59),
+        invocation=invocation,
+        cancelled="member" if said == "stopped" else None,
+        token_probability=data.draw(st.sampled_from([None, 0.3, 0.9]), "probability"),
+        chunks=data.draw(st.integers(0, 2), "chunks"),
+    )
+
+
+def run(data: st.DataObject, job: Job, plan: Plan, *, with_timeout: bool) -> OutcomesTopic:
+    """Let calls end in any order, some twice and some not at all, until time is up."""
+    world = OutcomesTopic()
+    pending = first_calls(job, plan)
     asked = list(pending)
-    announced = not several
+    announced = not plan.joined
     step = 0
     while pending or not announced:
         step += 1
         if not announced and (not pending or data.draw(st.booleans(), "announce")):
             announced = True
-            world.write(JoinOpened(job=job, plan=plan))
+            world.write(JoinOpened(job=job, plan=plan, opened_at=at(1)))
             continue
         call = pending.pop(data.draw(st.integers(0, len(pending) - 1), "which"))
+        if plan.joined and data.draw(st.integers(0, 9), "lost") == 0:
+            continue
         before = len(world.calls)
         for again in range(1 + data.draw(st.integers(0, 1), "twice")):
-            said = data.draw(ANSWERS, "answer")
-            status = said if said in ("failed", "expired") else "completed"
-            world.write(
-                make_outcome(
-                    call,
-                    text=said,
-                    status=status,  # type: ignore[arg-type]
-                    seconds=min(step, 59),
-                    invocation=f"i{step}.{again}",
-                )
-            )
-        pending += world.calls[before:]
-        asked += world.calls[before:]
+            world.write(ending(data, call, step, f"i{step}.{again}"))
         if data.draw(st.integers(0, 9), "old record") == 0:
             world.read(data.draw(st.integers(0, len(world.log) - 1), "offset"))
-        if with_timeout and several and data.draw(st.integers(0, 4), "timeout") == 0:
-            world.write(JoinTimeout(request_id=job.request_id, due=at(60)))
+        if with_timeout and plan.joined and data.draw(st.integers(0, 4), "timeout") == 0:
+            due = data.draw(st.sampled_from([21.0, 60.0]), "due")
+            world.write(JoinTimeout(request_id=job.request_id, due=at(due)))
+        pending += world.calls[before:]
+        asked += world.calls[before:]
+    if plan.joined:
+        world.write(JoinTimeout(request_id=job.request_id, due=at(60)))
     assert len({call.attempt_id for call in asked}) == len(asked)
     return world
 
@@ -96,12 +121,21 @@ def run(data: st.DataObject, job: Job, plan: Plan, *, with_timeout: bool) -> Wor
 def test_exactly_one_terminal_record(
     data: st.DataObject, plan: tuple[Job, Plan], with_timeout: bool
 ) -> None:
-    """Duplicates, late outcomes and timeouts in between; no attempt is asked for twice."""
+    """Duplicates, late and lost outcomes, time-outs; no attempt is asked for twice.
+
+    Only members that somebody waits for are ever stopped, and each at most once.
+    """
     world = run(data, *plan, with_timeout=with_timeout)
 
     assert len(world.responses) == 1
     assert world.state is not None
     assert world.state.ended
+    stopped = [member for each in world.cancellations for member in each.members or ()]
+    assert len(set(stopped)) == len(stopped)
+    verdict = world.responses[0].ensemble
+    if verdict is not None:
+        counted = (*verdict.missing, *verdict.skipped)
+        assert verdict.answered + len(counted) == verdict.members + len(verdict.skipped)
 
 
 @given(data=st.data(), plan=plans(), with_timeout=st.booleans(), crash=st.integers(0, 30))
@@ -111,7 +145,7 @@ def test_a_reader_that_starts_anew_decides_the_same(
 ) -> None:
     """From the first record, or from any stored state with records read again."""
     world = run(data, *plan, with_timeout=with_timeout)
-    second = World(log=world.log)
+    second = OutcomesTopic(log=world.log)
     for offset in range(min(crash, len(world.log))):
         second.read(offset)
     # A crash: the state is what was stored, and some records are read again.
@@ -121,4 +155,6 @@ def test_a_reader_that_starts_anew_decides_the_same(
 
     assert second.responses == world.responses
     assert second.calls == world.calls
+    assert second.cancellations == world.cancellations
+    assert second.restarts == world.restarts
     assert second.state == world.state

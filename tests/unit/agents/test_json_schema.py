@@ -33,7 +33,7 @@ def doubling(levels: int, leaf: str = "string") -> dict[str, Any]:
         ),
         ({"required": ["a", "b"]}, {"b": 1}, ["the top lacks 'a'"]),
         ({"properties": {"a": False}}, {"a": 1}, ["the top holds what is not allowed"]),
-        ({"pattern": "^x"}, "secret", ["the top breaks 'pattern'"]),
+        ({"pattern": "^x"}, "secret", ["the top must keep pattern '^x'"]),
         ({"uniqueItems": True}, [{"a": 1}, {"a": 1.0}], ["the top breaks 'uniqueItems'"]),
         ({"uniqueItems": True}, [1, True, "1", [1]], []),
         ({"$schema": DRAFT_7, "items": [{"type": "string"}]}, [1], ["0 must keep type 'string'"]),

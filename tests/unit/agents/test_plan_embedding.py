@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pipeline_records import at, make_job
 
+from millrace.agents.health import ModelHealth
 from millrace.agents.offers import Offer
 from millrace.agents.plan_route import PlanRoute
 from millrace.agents.policy import RoutePolicy
@@ -69,6 +70,19 @@ def test_fallback_stays_with_the_model_at_other_entries() -> None:
     assert chosen(texts()) == ["openai/large"]
     assert chosen(texts(), Route(prefer_models=("small",))) == ["openai/small", "azure/small"]
     assert chosen(texts(), Route(prefer_providers=("azure",))) == ["azure/small", "openai/small"]
+
+
+def test_which_model_it_is_does_not_depend_on_who_is_well() -> None:
+    """Health chooses among the entries that have it, and only there."""
+    gone = ModelHealth(usable=False, penalty=1)
+    without = {"large": gone, "small": None}
+    prefer = Route(prefer_models=("small",))
+
+    assert chosen(texts(), health=lambda _, model: without.get(model)) == ["openai/large"]
+    assert chosen(texts(), prefer, health=lambda name, _: gone if name == "openai" else None) == [
+        "azure/small",
+        "openai/small",
+    ]
 
 
 def test_models_that_the_request_lists_follow_one_another() -> None:

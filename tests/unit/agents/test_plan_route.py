@@ -291,7 +291,7 @@ def test_an_ensemble_of_the_policy_shrinks_to_what_fits() -> None:
     plan = planner.plan(job(), Route(hardware="local"))
 
     assert models(plan) == [["llama"], ["phi"]]
-    assert "2 members fewer than in [routes.default]: no more models fit" in plan.reasons
+    assert "2 members fewer than 4: no more models fit" in plan.reasons
 
 
 @pytest.mark.parametrize(
@@ -323,15 +323,6 @@ def test_an_ensemble_shares_its_cost_bound() -> None:
 def test_members_are_for_ensembles_only() -> None:
     """A wish for members does not make another strategy fail."""
     assert len(agent().plan(job(), Route(members=5)).members) == 1
-
-
-@pytest.mark.parametrize("strategy", ["parallel", "cascade"])
-def test_strategies_to_come_are_refused(strategy: Strategy) -> None:
-    """Better no answer than another one than was asked for."""
-    with pytest.raises(InvalidEventError, match=f"'{strategy}' is not available yet") as caught:
-        agent().plan(job(), Route(strategy=strategy))
-
-    assert caught.value.code == "no_route"
 
 
 @pytest.mark.parametrize(
@@ -368,7 +359,7 @@ def test_strategies_to_come_are_refused(strategy: Strategy) -> None:
         (
             {"providers": ["openai"], "max_cost_usd": "0.001"},
             {},
-            ["at most $0.001 a call", "openai/mini: it would cost about $0.002548"],
+            ["at most $0.001 in all", "openai/mini: it would cost about $0.002548"],
         ),
         (
             {"providers": ["lab"], "max_cost_usd": "1"},
@@ -425,7 +416,8 @@ def test_a_plan_says_why() -> None:
         "capabilities tools",
         "about 500 prompt tokens",
         "1 of 6 models fit but for sizes",
-        "max_latency_s 2 noted, not used for choosing",
+        "complexity 0.2 (length 0.4, task 0.2, steps 0, demands 0.042)",
+        "answers within 2 s; 1 model(s) not measured yet",
     )
     assert [(each.model, each.reason) for each in plan.passed_over] == [
         ("big", "the request is private and this runs in the cloud"),
@@ -442,7 +434,7 @@ def test_models_passed_over_are_bounded() -> None:
 
     plan = agent((*many, LLAMA)).plan(job(), Route(hardware="gpu"))
 
-    assert len(plan.passed_over) == 20
+    assert len(plan.passed_over) == 10
 
 
 def test_tools_count_as_prompt() -> None:
@@ -469,9 +461,7 @@ _OFFERS = st.lists(
     max_size=12,
     unique_by=lambda offer: (offer.provider, offer.model),
 )
-_AVAILABLE = st.sampled_from(
-    ["auto", "local_only", "cloud_only", "local_first", "cloud_first", "ensemble"]
-)
+_AVAILABLE = st.sampled_from(get_args(Strategy))
 _POLICIES = st.fixed_dictionaries(
     {},
     optional={
@@ -550,13 +540,23 @@ def test_every_candidate_was_offered_and_none_is_planned_twice(
 
     if isinstance(plan, Plan):
         offered = {(offer.provider, offer.model, offer.hardware) for offer in offers}
-        asked = [
-            (each.provider, each.model, each.hardware)
+        named = [
+            [(each.provider, each.model, each.hardware) for each in member.candidates]
             for member in plan.members
-            for each in member.candidates
         ]
-        assert len(asked) == len(set(asked))
-        assert set(asked) <= offered
+        asked = {each for names in named for each in names}
+        assert asked <= offered
+        assert all(len(names) == len(set(names)) for names in named)
         assert not route.providers or {provider for provider, _, _ in asked} <= set(route.providers)
+        answering = [
+            each
+            for member, names in zip(plan.members, named, strict=True)
+            if member.role in {"answer", "refine"}
+            for each in names
+        ]
+        assert len(answering) == len(set(answering))
         assert 1 <= plan.quorum <= len(plan.members)
-        assert (plan.mode == "vote") is (plan.strategy == "ensemble") is (len(plan.members) > 1)
+        assert (plan.mode is not None) is (plan.strategy == "ensemble")
+        stages = [member.stage for member in plan.members]
+        assert stages == sorted(stages)
+        assert set(stages) == set(range(max(stages) + 1))

@@ -1,13 +1,11 @@
 """Models that decline to answer, in words that the vendor tells from answers."""
 
+from pipeline_joins import make_join
 from pipeline_records import make_call, make_outcome, make_plan
 
-from millrace.agents.join import Join
-from millrace.agents.validate_output import validate
-from millrace.agents.vote import vote
 from millrace.schemas.message import ToolCall
 
-JOIN = Join(validate=validate, vote=vote)
+JOIN = make_join()
 
 
 def test_a_refusal_is_no_answer_and_its_words_reach_the_requester() -> None:

@@ -1,12 +1,15 @@
 """Equal answers in different clothes are one answer; the majority wins, deterministically."""
 
+from itertools import permutations
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from millrace.agents.vote import Ballot, normalised, vote
+from millrace.agents.normalise import normalised
+from millrace.agents.vote import Ballot, vote
+from millrace.schemas.call import VoteRule
 from millrace.schemas.errors import PipelineError
 
 
@@ -27,7 +30,12 @@ def test_the_largest_group_wins_and_ties_go_to_the_lowest_member(
     """The winner is the lowest member of the winning group."""
     dissenting = tuple(sorted(answers.keys() - set(agreeing)))
 
-    assert vote(answers, data={}) == Ballot(winner=winner, agreeing=agreeing, dissenting=dissenting)
+    assert vote(answers, data={}) == Ballot(
+        winner=winner,
+        agreeing=agreeing,
+        dissenting=dissenting,
+        agreement=round(len(agreeing) / len(answers), 6),
+    )
 
 
 @pytest.mark.parametrize(
@@ -96,7 +104,7 @@ def test_answers_without_data_are_compared_as_text() -> None:
     """None stands for an answer that was not parsed."""
     ballot = vote({0: "a", 1: "b", 2: "B"}, data={0: None, 1: None, 2: None})
 
-    assert ballot == Ballot(winner=1, agreeing=(1, 2), dissenting=(0,))
+    assert ballot == Ballot(winner=1, agreeing=(1, 2), dissenting=(0,), agreement=0.666667)
 
 
 def test_a_text_is_never_taken_for_a_value() -> None:
@@ -146,3 +154,83 @@ def test_normalising_twice_changes_nothing_in_plain_words(text: str) -> None:
     plain = "".join(character for character in text if character not in "*_`")
 
     assert normalised(normalised(plain)) == normalised(plain)
+
+
+def similar(share: float) -> VoteRule:
+    """A rule for texts that are alike by so much."""
+    return VoteRule(by="similarity", similarity=share)
+
+
+@pytest.mark.parametrize(
+    ("rule", "agreeing"),
+    [
+        (VoteRule(by="exact"), (2, 3)),
+        (VoteRule(), (0, 1, 2, 3)),
+        (similar(0.95), (0, 1, 2, 3)),
+        (similar(0.6), (0, 1, 2, 3, 4)),
+    ],
+)
+def test_the_rule_says_which_answers_are_the_same(
+    rule: VoteRule, agreeing: tuple[int, ...]
+) -> None:
+    """From letter by letter to about."""
+    answers = {
+        0: "The cache is stale.",
+        1: "the cache is  stale",
+        2: "**The cache is stale**",
+        3: "**The cache is stale**",
+        4: "The cache is stale now!",
+        5: "Nobody knows.",
+    }
+
+    assert vote(answers, data={}, rule=rule).agreeing == agreeing
+
+
+def test_a_vote_by_field_compares_that_field_alone() -> None:
+    """Wherever it lies; those without it agree with nobody."""
+    data = {
+        0: {"grade": {"value": 1}, "why": "a"},
+        1: {"grade": {"value": 2}},
+        2: {"grade": {"value": 2.0}, "why": "c"},
+        3: {"grade": None},
+        4: None,
+    }
+    ballot = vote(
+        dict.fromkeys(data, ""), data=data, rule=VoteRule(by="field", field="grade.value")
+    )
+
+    assert (ballot.agreeing, ballot.dissenting, ballot.agreement) == ((1, 2), (0, 3, 4), 0.4)
+
+
+def test_weights_decide_over_numbers() -> None:
+    """One expert against two beginners."""
+    ballot = vote({0: "a", 1: "b", 2: "b"}, data={}, weights={0: 3.0, 1: 1.0, 2: 1.0})
+
+    assert (ballot.winner, ballot.agreement) == (0, 0.6)
+
+
+def test_likeness_reaches_over_others() -> None:
+    """Whichever comes first: a is like b and b like c, so all three are of one mind."""
+    texts = ["one two three four", "one two three four five", "one two three four five six"]
+    rule = similar(0.8)
+    ballots = [
+        vote(dict(enumerate(order)), data={}, rule=rule).agreeing for order in permutations(texts)
+    ]
+
+    assert set(ballots) == {(0, 1, 2)}
+
+
+@given(
+    answers=st.dictionaries(st.integers(0, 7), st.text("ab ", max_size=12), min_size=1),
+    share=st.floats(0.1, 1.0),
+)
+@settings(max_examples=60, deadline=None)
+def test_every_member_is_in_one_group_whatever_the_rule(
+    answers: dict[int, str], share: float
+) -> None:
+    """And the agreement is a share."""
+    for rule in (VoteRule(by="exact"), VoteRule(), similar(share)):
+        ballot = vote(answers, data={}, rule=rule)
+
+        assert sorted((*ballot.agreeing, *ballot.dissenting)) == sorted(answers)
+        assert 0 < ballot.agreement <= 1

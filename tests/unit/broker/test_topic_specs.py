@@ -34,6 +34,7 @@ def test_there_is_a_calls_topic_for_each_provider() -> None:
         "llm.dead-letters",
         "llm.evaluations",
         "llm.retries",
+        "llm.provider-health",
     ]
 
 

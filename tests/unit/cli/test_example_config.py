@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from millrace.agents.policy import TaskRoute
 from millrace.streams.settings import Settings, load_settings
 
 ROOT = Path(__file__).parents[3]
@@ -17,6 +18,7 @@ def test_the_example_config_is_valid() -> None:
     settings = load_settings(EXAMPLE, {})
 
     assert settings.kafka.bootstrap_servers == ("localhost:9092",)
+    assert settings.validation.for_task("summarization").rules.max_chars == 2_000
     assert settings.routes.for_task("code_review").strategy == "cloud_first"
     assert [each.name for each in settings.budgets.root] == ["all", "payments-reviews"]
 
@@ -32,6 +34,7 @@ def test_the_example_config_shows_the_defaults() -> None:
     settings = load_settings(EXAMPLE, {})
     plain = load_settings(None, {})
     examples = {("kafka", "bootstrap_servers"), ("kafka", "topics"), ("clickhouse", "url")}
+    examples |= {("validation", "tasks")}
 
     sections = [
         "kafka",
@@ -40,7 +43,10 @@ def test_the_example_config_shows_the_defaults() -> None:
         "router",
         "caller",
         "retries",
+        "health",
+        "reload",
         "validator",
+        "validation",
         "web",
     ]
     for section in sections:
@@ -48,6 +54,13 @@ def test_the_example_config_shows_the_defaults() -> None:
             if (section, name) not in examples:
                 shown, default = _of(settings, section, name), _of(plain, section, name)
                 assert default == shown, f"{section}.{name}"
+
+
+def test_the_example_routes_show_the_defaults() -> None:
+    """Whoever copies the section changes nothing by it."""
+    shown = load_settings(EXAMPLE, {}).routes.for_task("general")
+
+    assert shown.model_copy(update={"weights": {}}) == TaskRoute()
 
 
 def _of(settings: Settings, section: str, name: str) -> object:

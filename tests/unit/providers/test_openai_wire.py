@@ -1,6 +1,7 @@
 """The openai wire, both ways."""
 
 from decimal import Decimal
+from math import log
 from typing import Any
 
 import orjson
@@ -529,3 +530,54 @@ async def test_a_model_without_an_entry_can_be_asked(server: Any) -> None:
     )
 
     assert "max_tokens" not in done.sent
+
+
+def _told(*log_probabilities: float | None) -> dict[str, Any]:
+    return {"content": [{"token": "x", "logprob": each} for each in log_probabilities]}
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_how_probable_tokens_were_is_asked_and_read(server: Any, stream: bool) -> None:
+    """The geometric mean; a token that is next to impossible counts as very improbable."""
+    if stream:
+        first, last = (
+            _event({"choices": [{"index": 0, "delta": {"content": "a"}, "logprobs": told, **more}]})
+            for told, more in (
+                (_told(log(0.9), log(0.4)), {}),
+                (_told(log(0.6)), {"finish_reason": "stop"}),
+            )
+        )
+        reply = [first, last, _DONE]
+    else:
+        choice = {**_PLAIN["choices"][0], "logprobs": _told(log(0.9), log(0.4), log(0.6))}
+        reply = [orjson.dumps({**_PLAIN, "choices": [choice]})]
+    done = await server.ask(
+        "openai", *reply, request=_request(token_probabilities=True, stream=stream)
+    )
+
+    assert done.sent["logprobs"] is True
+    assert done.completion.token_probability == pytest.approx(0.6, abs=1e-6)
+
+
+@pytest.mark.parametrize("told", [None, {}, {"content": None}, {"content": []}])
+async def test_servers_may_not_tell_how_probable_tokens_were(server: Any, told: Any) -> None:
+    """Then it is not known, and nothing else changes."""
+    choice = {"index": 0, "delta": {"content": "a"}, "logprobs": told, "finish_reason": "stop"}
+    done = await server.ask("openai", _event({"choices": [choice]}), _DONE)
+
+    assert "logprobs" not in done.sent
+    assert (done.completion.text, done.completion.token_probability) == ("a", None)
+
+
+@pytest.mark.parametrize("told", [None, -9999.0])
+async def test_the_impossible_is_very_improbable(server: Any, told: float | None) -> None:
+    """Never an error, nor more than certain."""
+    choice = {
+        "index": 0,
+        "delta": {"content": "a"},
+        "logprobs": _told(told),
+        "finish_reason": "stop",
+    }
+    done = await server.ask("openai", _event({"choices": [choice]}), _DONE)
+
+    assert done.completion.token_probability == 0.0

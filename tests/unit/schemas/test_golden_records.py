@@ -21,6 +21,7 @@ from millrace.schemas.outcome import (
     Refusal,
     decode_outcome,
 )
+from millrace.schemas.provider_health import ProviderHealth
 from millrace.schemas.record import VERSION_HEADER, Record
 from millrace.schemas.request import Request
 from millrace.schemas.response import Response
@@ -32,7 +33,7 @@ RECORDS: dict[str, type[Record]] = {
     for record in (
         Request, Cancellation, Call, Chunk, AttemptOutcome, Refusal, JoinOpened, JoinTimeout,
         Response, UsageEvent, BudgetClaim, BudgetSettlement, BudgetRelease, BudgetAlert, DeadLetter,
-        Retry,
+        Retry, ProviderHealth,
     )
 }  # fmt: skip
 OUTCOMES = ("outcome", "refusal", "join-opened", "join-timeout")

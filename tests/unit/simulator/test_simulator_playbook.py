@@ -112,3 +112,25 @@ def test_clearing_empties_the_script_and_the_counts() -> None:
 
     assert playbook.script() == ()
     assert playbook.choose(_call(text)).http == 503
+
+
+def test_a_request_can_command_the_later_steps_of_its_own_work() -> None:
+    """A directive with `where` is for calls whose last message holds that text."""
+    asked = 'Q [[sim:answer=first]] [[sim:where="Judge" answer=second only=a]]'
+
+    def step(question: str, instance: str = "a") -> str | None:
+        turns = (Turn("user", asked), Turn("assistant", "first"), Turn("user", question))
+        call = SimulatedCall(instance=instance, model="m", stream=True, turns=turns)
+        return _playbook().choose(call).answer
+
+    assert _playbook().choose(_call(asked)).answer == "first"
+    assert [step("Judge them."), step("Merge them."), step("Judge them.", "b")] == [
+        "second",
+        None,
+        None,
+    ]
+
+
+def test_a_condition_is_not_met_by_its_own_words() -> None:
+    """Directives are no part of what is asked."""
+    assert _playbook().choose(_call('Q [[sim:where="Judge" answer=no]]')).answer is None

@@ -93,3 +93,14 @@ def test_it_is_forgotten_after_the_window() -> None:
         True,
         True,
     ]
+
+
+def test_it_is_known_what_was_cancelled() -> None:
+    """A member alone, or the request and all its members with it."""
+    cancellations = known()
+    assert cancellations.scope("a", 1) is None
+    cancellations.add(Cancellation(request_id="a", members=(1,)))
+    assert (cancellations.scope("a", 1), cancellations.scope("a", 2)) == ("member", None)
+    cancellations.add(Cancellation(request_id="a"))
+
+    assert (cancellations.scope("a", 1), cancellations.scope("a", 2)) == ("request", "request")

@@ -16,7 +16,7 @@ from millrace.providers.circuit import Circuits, CircuitSettings
 from millrace.providers.entry import ProviderEntry
 from millrace.providers.pricing import Pricing
 from millrace.providers.protocol import EmbeddingReply, EmbeddingRequest
-from millrace.providers.tokens import estimate_job, estimate_text
+from millrace.providers.tokens import estimate_call, estimate_text
 from millrace.schemas.call import Call
 from millrace.schemas.cancellation import Cancellation
 from millrace.schemas.errors import (
@@ -54,7 +54,7 @@ class Counted:
     """The estimates that callers use."""
 
     def request(self, call: Call) -> int:
-        return estimate_job(call.job)
+        return estimate_call(call)
 
     def text(self, text: str) -> int:
         return estimate_text(text)
@@ -90,6 +90,7 @@ class Bench:
         ids = count(1)
         exchange = Exchange(
             provider=self.provider,
+            local=True,
             reckoning=Reckoning(price=price, count_tokens=Counted(), clock=lambda: at(1)),
             records=CallRecords(
                 publisher=self.publisher,  # type: ignore[arg-type]

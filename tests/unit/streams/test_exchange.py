@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import count
@@ -22,7 +22,7 @@ from millrace.providers.protocol import (
     UsageSoFar,
 )
 from millrace.schemas.budget import BudgetSettlement
-from millrace.schemas.call import Call
+from millrace.schemas.call import Brief, Call, CascadeRule
 from millrace.schemas.cancellation import Cancellation
 from millrace.schemas.errors import (
     BrokerError,
@@ -34,6 +34,8 @@ from millrace.schemas.errors import (
     RequestRefusedError,
 )
 from millrace.schemas.ledger import UsageEvent
+from millrace.schemas.message import Message, ToolDefinition
+from millrace.schemas.request import OutputSpec, Parameters
 from millrace.schemas.usage import Usage
 from millrace.schemas.vocabulary import CostSource
 from millrace.streams.call_records import CallRecords, ExchangeTopics
@@ -74,6 +76,7 @@ class Bench:
     spent: list[UsageEvent] = field(default_factory=list)
     backoff: BackoffSettings = field(default_factory=lambda: BackoffSettings(max_tries=1))
     ids: Iterator[int] = field(default_factory=lambda: count(1))
+    local: bool = True
 
     def __post_init__(self) -> None:
         self.cancellations = Cancellations(window=timedelta(hours=1), clock=lambda: self.now)
@@ -81,6 +84,7 @@ class Bench:
     def exchange(self) -> Exchange:
         return Exchange(
             provider=self.provider,
+            local=self.local,
             reckoning=Reckoning(price=price, count_tokens=WordCount(), clock=lambda: self.now),
             records=CallRecords(
                 publisher=self.publisher,  # type: ignore[arg-type]
@@ -286,6 +290,59 @@ async def test_a_cancellation_breaks_the_call_off() -> None:
     assert at_bench.provider.closed == 1
 
 
+@pytest.mark.parametrize(("members", "scope"), [(None, "request"), ((0, 3), "member")])
+@pytest.mark.parametrize("begun", [True, False])
+async def test_an_outcome_says_what_was_cancelled(
+    members: tuple[int, ...] | None, scope: str, begun: bool
+) -> None:
+    """The request, or this member alone: the join goes on without it."""
+    at_bench = bench(TextDelta("one two"), never)
+    cancellation = Cancellation(request_id="r1", members=members)
+    if not begun:
+        at_bench.cancellations.add(cancellation)
+    run = asyncio.create_task(at_bench.exchange().run(streamed()))
+    if begun:
+        await until(lambda: bool(at_bench.publisher.chunks))
+        at_bench.cancellations.add(cancellation)
+    await run
+
+    outcome = at_bench.publisher.outcomes[0]
+    assert (outcome.status, outcome.cancelled) == ("cancelled", scope)
+
+
+async def test_a_brief_is_asked_in_the_job_s_place() -> None:
+    """With its own messages, form and parameters; what only the pipeline reads is not streamed."""
+    brief = Brief(
+        role="judge",
+        messages=(Message(role="user", content="Which?"),),
+        continues=True,
+        output=OutputSpec(format="json"),
+        tools=False,
+        parameters=Parameters(temperature=0.0),
+    )
+    at_bench = bench(*ANSWER, WHOLE)
+    call = streamed(tools=(ToolDefinition(name="f"),)).asking(brief)
+    await at_bench.exchange().run(call)
+
+    (asked,) = at_bench.provider.asked
+    assert [each.content for each in asked.messages] == ["Why?", "Which?"]
+    assert (asked.output.format, asked.tools, asked.parameters.temperature) == ("json", (), 0.0)
+    assert (asked.stream, asked.token_probabilities) == (False, False)
+    assert at_bench.publisher.chunks == []
+
+
+async def test_a_cascade_by_probabilities_asks_for_them_and_tells() -> None:
+    """And how many chunks there were, so that they can be said to be void."""
+    rule = CascadeRule(confidence="logprobs", thresholds=(0.5,))
+    at_bench = bench(*ANSWER, replace(WHOLE, token_probability=0.7))
+    plan = make_plan().model_copy(update={"strategy": "cascade", "cascade": rule})
+    await at_bench.exchange().run(make_call(make_job(stream=True), plan))
+
+    assert at_bench.provider.asked[0].token_probabilities
+    outcome = at_bench.publisher.outcomes[0]
+    assert (outcome.token_probability, outcome.chunks) == (0.7, len(at_bench.publisher.chunks))
+
+
 async def test_a_second_cancellation_while_the_call_winds_down_does_no_harm() -> None:
     """Clients cancel twice."""
     at_bench = bench(TextDelta("x"), never)
@@ -481,3 +538,16 @@ async def test_a_call_that_no_budget_granted_tells_none() -> None:
     await at_bench.exchange().run(streamed())
 
     assert settled(at_bench) == []
+
+
+async def test_a_private_call_is_never_made_in_the_cloud() -> None:
+    """Even where its plan, of another config, says that the entry is local."""
+    at_work = bench()
+    at_work.local = False
+
+    await at_work.exchange().run(make_call(make_job(sensitivity="private")))
+
+    [outcome] = at_work.publisher.outcomes
+    assert (outcome.status, outcome.error and outcome.error.code) == ("failed", "no_route")
+    assert at_work.publisher.ledger == []
+    assert at_work.provider.asked == []

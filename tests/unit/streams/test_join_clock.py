@@ -91,3 +91,16 @@ async def test_a_timeout_that_could_not_be_written_is_an_error() -> None:
 
     with pytest.raises(BrokerError):
         await bench.written_at(5)
+
+
+async def test_a_join_that_goes_on_has_another_time() -> None:
+    """Sooner or later than before; only the last one said counts."""
+    bench = Bench()
+    bench.clock.watch("later", due=at(1), partition=0)
+    bench.clock.watch("later", due=at(10), partition=0)
+    bench.clock.watch("sooner", due=at(10), partition=0)
+    bench.clock.watch("sooner", due=at(2), partition=0)
+
+    assert await bench.written_at(5) == ["sooner"]
+    assert await bench.written_at(10.5) == ["later"]
+    assert [each.record.due for each in bench.publisher.written] == [at(2), at(10)]  # type: ignore[attr-defined]

@@ -29,6 +29,9 @@ def test_promised_defaults() -> None:
     assert settings.budgets.root == ()
     assert settings.router.dedup_window_seconds == 6 * 3600
     assert settings.validator.finished_window_seconds == 6 * 3600
+    assert settings.validation.default.max_repairs == 1
+    assert settings.validation.default.extraction == "lines"
+    assert settings.validation.when_validator_fails == "fail"
     assert settings.caller.chunk_flush_seconds == 0.03
     assert settings.caller.commit_interval_seconds == 0.5
     assert settings.caller.drain_seconds == 30

@@ -1,14 +1,17 @@
 """The attempt that follows a failed one at the same model."""
 
 from decimal import Decimal
+from typing import Literal
 
+import pytest
 from pipeline_records import at, make_call, make_job
 
+from millrace.schemas.call import AttemptSummary
 from millrace.schemas.errors import ErrorInfo
 from millrace.schemas.usage import Timing, Usage
 from millrace.streams.books import Spent
 from millrace.streams.budget_gate import settlements
-from millrace.streams.trying_again import again
+from millrace.streams.trying_again import again, tries
 
 ERROR = ErrorInfo(code="rate_limited", message="slow down", retryable=True)
 RESULT = Spent(
@@ -48,3 +51,25 @@ def test_without_budgets_nothing_is_added() -> None:
 
     assert (repeated.budgets, repeated.claimed_as) == ((), None)
     assert [each.error for each in repeated.history] == [ERROR]
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [("completed", None), ("failed", "output_invalid"), ("failed", "empty_reply")],
+)
+def test_a_model_that_has_answered_has_its_tries_anew(
+    status: Literal["completed", "failed"], code: Literal["output_invalid", "empty_reply"] | None
+) -> None:
+    """It is asked something else: to mend its answer, or to rate it."""
+    call = make_call(make_job())
+    answered = AttemptSummary(
+        attempt=1,
+        provider=call.target.provider,
+        model=call.target.model,
+        status=status,
+        error=ErrorInfo(code=code, message="no") if code else None,
+    )
+    following = call.following(candidate=0, failed=answered)
+
+    assert tries(following) == 1
+    assert tries(again(following, RESULT, ERROR)) == 2

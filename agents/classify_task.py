@@ -1,0 +1,128 @@
+"""Guesses what kind of work a request is, where it does not say, by rules that run locally."""
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from millrace.agents.task_signals import CODE, SHAPES, WITH_CODE, WORDS
+from millrace.schemas.message import Message
+from millrace.schemas.vocabulary import TaskSource, TaskType
+
+_READ_AT_START = 1_200
+_READ_AT_END = 400
+_MAX_PHRASE = 3
+_WORD = re.compile(r"[a-z][a-z0-9'+/;-]*[a-z0-9+]|[a-z]")
+_BLOCK = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
+_OPENING_WORDS = 12
+_OPENING = 1.5
+_ENOUGH = 2.0
+_DOUBT = 1.5
+_SHOWN = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskGuess:
+    """What kind of work a request is taken for."""
+
+    task: TaskType
+    source: TaskSource
+    """`rules`, or `default` where they found too little."""
+    confidence: float
+    """From 0 to 1."""
+    signals: tuple[str, ...] = ()
+    """What spoke for it, strongest first; words of the lexicon, never other text."""
+
+    def __str__(self) -> str:
+        found = f" ({', '.join(self.signals)})" if self.signals else ""
+        return f"task {self.task} by {self.source}, confidence {self.confidence:g}{found}"
+
+
+@dataclass(slots=True)
+class _Tally:
+    scores: dict[TaskType, float] = field(default_factory=lambda: defaultdict(float))
+    found: dict[TaskType, dict[str, float]] = field(default_factory=lambda: defaultdict(dict))
+
+    def add(self, task: TaskType, signal: str, weight: float) -> None:
+        known = self.found[task].get(signal, 0.0)
+        if weight > known:
+            self.scores[task] += weight - known
+            self.found[task][signal] = weight
+
+
+_Phrases = Mapping[str, Sequence[tuple[TaskType, str, float]]]
+
+
+def _compiled() -> tuple[_Phrases, _Phrases]:
+    whole: dict[str, list[tuple[TaskType, str, float]]] = defaultdict(list)
+    stems: dict[str, list[tuple[TaskType, str, float]]] = defaultdict(list)
+    for task, words in WORDS.items():
+        for phrase, weight in words.items():
+            *before, last = phrase.split(" ")
+            if not last.endswith("*"):
+                whole[phrase].append((task, phrase, weight))
+                continue
+            # Stems of several words are looked up by the words before the last one.
+            key = " ".join([*before, last[:_STEM]])
+            stems[key].append((task, phrase[:-1], weight))
+    return whole, stems
+
+
+_STEM = 4
+_WHOLE, _STEMS = _compiled()
+
+
+def classify_task(messages: Sequence[Message]) -> TaskGuess:
+    """Guess the task of a conversation from the last thing the user said; deterministic.
+
+    Looks at a bounded part of the text, in time linear in it. Knows English words only; what it
+    does not understand is `general`.
+    """
+    said = next((each for each in reversed(messages) if each.role == "user"), messages[-1])
+    text = _bounded(said.text())
+    tally = _Tally()
+    prose = _BLOCK.sub(" ", text).lower()
+    _read_words(_WORD.findall(prose), tally)
+    for shape, gains in SHAPES:
+        if shape.search(text):
+            for task, weight in gains:
+                tally.add(task, "its form", weight)
+    if CODE.search(text):
+        for task, weight in WITH_CODE:
+            tally.add(task, "code", weight)
+    return _decide(tally)
+
+
+def _read_words(words: Sequence[str], tally: _Tally) -> None:
+    for place, word in enumerate(words):
+        factor = _OPENING if place < _OPENING_WORDS else 1.0
+        phrase = ""
+        for length in range(min(_MAX_PHRASE, len(words) - place)):
+            last = words[place + length]
+            begun, phrase = phrase, f"{phrase} {last}" if phrase else word
+            for task, signal, weight in _WHOLE.get(phrase, ()):
+                tally.add(task, signal, weight * factor)
+            for task, signal, weight in _STEMS.get(f"{begun} {last[:_STEM]}".lstrip(), ()):
+                if phrase.startswith(signal):
+                    tally.add(task, signal, weight * factor)
+
+
+def _decide(tally: _Tally) -> TaskGuess:
+    ranked = sorted(tally.scores.items(), key=lambda each: (-each[1], each[0]))
+    if not ranked or ranked[0][1] < _ENOUGH:
+        return TaskGuess(task="general", source="default", confidence=0.0)
+    (task, score), *others = ranked
+    rival = others[0][1] if others else 0.0
+    signals = sorted(tally.found[task].items(), key=lambda each: (-each[1], each[0]))
+    return TaskGuess(
+        task=task,
+        source="rules",
+        confidence=round(score / (score + rival + _DOUBT), 2),
+        signals=tuple(signal for signal, _ in signals[:_SHOWN]),
+    )
+
+
+def _bounded(text: str) -> str:
+    if len(text) <= _READ_AT_START + _READ_AT_END:
+        return text
+    return f"{text[:_READ_AT_START]}\n{text[-_READ_AT_END:]}"
