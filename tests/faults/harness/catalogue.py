@@ -165,9 +165,9 @@ async def _store_answer_lost(setting: Setting) -> None:
 
 
 async def _store_disk_full(setting: Setting) -> None:
-    setting.cluster.store.fill_disk()
+    await setting.cluster.store.fill_disk()
     await asyncio.sleep(3.0)
-    setting.cluster.store.free_disk()
+    await setting.cluster.store.free_disk()
 
 
 def _upstream(times: int, **behaviour: object) -> _Inject:

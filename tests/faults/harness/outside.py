@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import resource
 import signal
 import sys
 from pathlib import Path
@@ -79,12 +78,6 @@ class Program:
         if not line:
             raise ProgramEndedError(f"{' '.join(self._command)} ended before it was ready")
         return line.decode()
-
-    @property
-    def pid(self) -> int:
-        """Of the process."""
-        assert self._process is not None
-        return self._process.pid
 
     def send(self, number: signal.Signals) -> None:
         """Send it a signal."""
@@ -183,17 +176,19 @@ class Store:
         """SIGCONT it."""
         self._program.send(signal.SIGCONT)
 
-    def fill_disk(self) -> None:
-        """Let it write to no file any more, as when the disk is full."""
-        resource.prlimit(self._program.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+    async def fill_disk(self) -> None:
+        """Let it refuse inserts as a server does that has no space left."""
+        await self._fault("full", 1_000_000)
 
-    def free_disk(self) -> None:
-        """Let it write again."""
-        unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
-        resource.prlimit(self._program.pid, resource.RLIMIT_FSIZE, unlimited)
+    async def free_disk(self) -> None:
+        """Let it take them again."""
+        await self._fault("full", 0)
 
     async def lose_answers(self, inserts: int) -> None:
         """Store the next so many inserts and break the connection off before the answer."""
-        url = f"http://127.0.0.1:{self.port}/faults?lose_answers={inserts}"
+        await self._fault("lose_answers", inserts)
+
+    async def _fault(self, name: str, inserts: int) -> None:
+        url = f"http://127.0.0.1:{self.port}/faults?{name}={inserts}"
         async with aiohttp.ClientSession() as http, http.post(url) as answer:
             answer.raise_for_status()
