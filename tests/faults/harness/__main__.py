@@ -54,10 +54,6 @@ async def run(given: argparse.Namespace) -> Report:
                 report.judged = [str(error)]
             _note(report, running)
             say(f"judged: {oracle.shown(report.judged) or 'everything holds'}")
-            if given.fuzz:
-                report.fuzz = await fuzz(running, given.fuzz, seed=given.seed)
-                slower = f"neighbours {report.fuzz.ratio:.2f} times as slow"
-                say(f"fuzz: {len(report.fuzz.wrong)} wrong, {slower}")
             if given.beside:
                 for program in (stock_faust, millrace):
                     loss = await program(
@@ -65,6 +61,13 @@ async def run(given: argparse.Namespace) -> Report:
                     )
                     report.losses.append(loss)
                     say(f"{loss.name}: {loss.lost} of {loss.sent} lost")
+    if given.fuzz:
+        with tempfile.TemporaryDirectory(prefix="millrace-fuzz-") as folder:
+            # Not through the proxies: times are compared.
+            async with setting(Path(folder), seed=given.seed, proxied=False) as running:
+                report.fuzz = await fuzz(running, given.fuzz, seed=given.seed)
+        slower = f"neighbours {report.fuzz.ratio:.2f} times as slow"
+        say(f"fuzz: {len(report.fuzz.wrong)} wrong, {slower}")
     report.seconds = time.monotonic() - began
     return report
 

@@ -45,6 +45,8 @@ class Cluster:
     store: Store
     clock: JumpingClock
     prefix: str
+    proxied: bool
+    """Whether the roles go by way of the proxies; where times are measured they do not."""
     workers: dict[str, RoleProcess] = field(default_factory=dict)
 
     @property
@@ -90,17 +92,21 @@ class Cluster:
 
     def tree(self, role: str) -> dict[str, Any]:
         """The settings of a role's processes."""
+        broker, provider, store = self.kafka.port, self.upstream.port, self.store.port
+        if self.proxied:
+            broker = self.to_broker[role].port
+            provider, store = self.to_provider.port, self.to_store.port
         kafka = KafkaSettings(
-            bootstrap_servers=(f"127.0.0.1:{self.to_broker[role].port}",),
+            bootstrap_servers=(f"127.0.0.1:{broker}",),
             topic_prefix=self.prefix,
             partitions=self.partitions,
         )
         tree = pipeline_settings(
             BrokerUnderTest(kafka, None),
-            f"http://127.0.0.1:{self.to_provider.port}",
+            f"http://127.0.0.1:{provider}",
             self.folder,
             clickhouse={
-                "url": self._store_url(self.to_store.port),
+                "url": self._store_url(store),
                 "batch_seconds": 0.3,
                 "connect_timeout_seconds": 2,
                 "request_timeout_seconds": 2,
@@ -127,7 +133,12 @@ class Cluster:
 
 @asynccontextmanager
 async def cluster(
-    folder: Path, *, seed: int, partitions: int = 2, roles: tuple[str, ...] = ROLES
+    folder: Path,
+    *,
+    seed: int,
+    partitions: int = 2,
+    roles: tuple[str, ...] = ROLES,
+    proxied: bool = True,
 ) -> AsyncIterator[Cluster]:
     """Everything started, one process a role; taken down in any case.
 
@@ -146,8 +157,7 @@ async def cluster(
             role: await stack.enter_async_context(TcpProxy(upstream_port=ways.behind[role]))
             for role in ROLES
         }
-        upstream_port = int(upstream.url.rpartition(":")[2])
-        to_provider = await stack.enter_async_context(TcpProxy(upstream_port=upstream_port))
+        to_provider = await stack.enter_async_context(TcpProxy(upstream_port=upstream.port))
         to_store = await stack.enter_async_context(TcpProxy(upstream_port=store.port))
         kafka = ways.kafka(folder, {role: proxy.port for role, proxy in to_broker.items()})
         await asyncio.to_thread(kafka.start)
@@ -163,6 +173,7 @@ async def cluster(
             store=store,
             clock=JumpingClock(folder),
             prefix=f"h{seed}.",
+            proxied=proxied,
         )
         stack.push_async_callback(_end_all, found)
         for role in roles:

@@ -101,6 +101,7 @@ class Upstream:
     """The simulator as a process of its own: it outlives every fault and keeps its own ledger."""
 
     def __init__(self, *, port: int, seed: int) -> None:
+        self.port = port
         self.url = f"http://127.0.0.1:{port}"
         program = Path(sys.executable).with_name("millrace")
         options = ("--port", str(port), "--seed", str(seed), "--answer-tokens", "12", "--json")

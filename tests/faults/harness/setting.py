@@ -103,11 +103,16 @@ class Setting:
 
 @asynccontextmanager
 async def setting(
-    folder: Path, *, seed: int, partitions: int = 2, roles: tuple[str, ...] = ROLES
+    folder: Path,
+    *,
+    seed: int,
+    partitions: int = 2,
+    roles: tuple[str, ...] = ROLES,
+    proxied: bool = True,
 ) -> AsyncIterator[Setting]:
     """A cluster that takes requests, watched."""
     async with (
-        cluster(folder, seed=seed, partitions=partitions, roles=roles) as found,
+        cluster(folder, seed=seed, partitions=partitions, roles=roles, proxied=proxied) as found,
         Load(
             bootstrap_servers=found.bootstrap_servers,
             topic=found.topic("requests"),
