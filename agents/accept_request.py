@@ -65,6 +65,7 @@ class AcceptRequest:
             team=request.team,
             budget_key=request.budget_key or request.team,
             conversation_id=request.conversation_id,
+            lane=self.policy.lane(request, prepared.task),
             messages=prepared.messages,
             inputs=request.inputs or (),
             dimensions=request.dimensions,

@@ -5,10 +5,11 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, RootModel, model_validator
 
 from millrace.schemas.record import Frozen
-from millrace.schemas.request import MAX_MEMBERS, MAX_PARTS, Seconds, Share, Weight
+from millrace.schemas.request import MAX_MEMBERS, MAX_PARTS, Request, Seconds, Share, Weight
 from millrace.schemas.vocabulary import (
     ConfidenceSource,
     EnsembleMode,
+    Lane,
     Strategy,
     TaskType,
     VoteBy,
@@ -132,6 +133,23 @@ class RequestPolicy(Frozen):
     max_request_bytes: Annotated[int, Field(ge=1_000)] = 900_000
     """Of a request's record, and of the messages its template makes. Below the 1 MB that
     brokers take by default, as the plan travels along."""
+
+    team_lanes: dict[str, Lane] = Field(default_factory=dict)
+    """The lane of a team's requests that name none."""
+    task_lanes: dict[TaskType, Lane] = Field(default_factory=dict)
+    """The lane of a task's requests that name none and whose team has none."""
+
+    def lane(self, request: Request, task: TaskType) -> Lane:
+        """Which lane a request goes in: its own, its team's, its task's, else `interactive`.
+
+        Replayed requests are `batch` unless they say otherwise: live work goes first.
+        """
+        if request.lane is not None:
+            return request.lane
+        if request.replay is not None:
+            return "batch"
+        by_team = self.team_lanes.get(request.team) if request.team is not None else None
+        return by_team or self.task_lanes.get(task, "interactive")
 
     @model_validator(mode="after")
     def _default_within_bounds(self) -> "RequestPolicy":

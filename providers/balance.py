@@ -87,14 +87,17 @@ class Balancer:
         }[settings.policy]
         self._last = -1
 
-    def choose(self) -> str | None:
+    def choose(self, has_room: Callable[[str], bool] | None = None) -> str | None:
         """The name of where the next call goes; None while everything is set aside.
 
-        The call counts as under way there until it is given back.
+        Those without room are passed over, unless that leaves none. The call counts as under
+        way there until it is given back.
         """
         usable = self._usable()
         if not usable:
             return None
+        if has_room is not None and len(usable) > 1:
+            usable = [target for target in usable if has_room(target.name)] or usable
         target = usable[0] if len(usable) == 1 else self._choose(usable)
         target.in_flight += 1
         return target.name

@@ -14,6 +14,7 @@ from millrace.providers.protocol import (
     EmbeddingRequest,
     ModelRequest,
     ProviderEvent,
+    Quota,
 )
 from millrace.schemas.errors import (
     ErrorCode,
@@ -76,11 +77,12 @@ class BalancedProvider:
         Raises:
             ProviderError: As the target's; or every key is set aside.
         """
-        target = self._choose()
+        target = self._choose(request.quota)
         started = self._monotonic()
         seconds: float | None = None
         try:
-            async with aclosing(target.server.ask(request, key=target.key)) as events:
+            asked = target.server.ask(request, key=target.key, account=target.name)
+            async with aclosing(asked) as events:
                 async for event in events:
                     if seconds is None:
                         seconds = self._monotonic() - started
@@ -97,9 +99,9 @@ class BalancedProvider:
         Raises:
             ProviderError: As the target's; or every key is set aside.
         """
-        target = self._choose()
+        target = self._choose(request.quota)
         try:
-            return await target.server.embed(request, key=target.key)
+            return await target.server.embed(request, key=target.key, account=target.name)
         except ProviderError as error:
             self._note(target, error, begun=False)
             raise
@@ -145,8 +147,13 @@ class BalancedProvider:
         """Whether some server with some key gets calls."""
         return len(self._balancer.aside) < len(self._targets)
 
-    def _choose(self) -> Target:
-        name = self._balancer.choose()
+    @property
+    def accounts(self) -> tuple[str, ...]:
+        """Each server with each of its keys."""
+        return tuple(self._targets)
+
+    def _choose(self, quota: Quota | None) -> Target:
+        name = self._balancer.choose(None if quota is None else quota.may_use)
         if name is None:
             raise self._none_left()
         return self._targets[name]

@@ -84,6 +84,8 @@ class CursorCliProvider:
         reply.key_alias = alias
         private = (prompt, "" if key is None else key.secret)
         try:
+            if request.quota is not None:
+                request.quota.sent_to(self.name)
             async with self._run(self._arguments(request, prompt), self._stdin(prompt), key) as run:
                 async with aclosing(self._read(run, reply)) as events:
                     async for event in events:
@@ -144,6 +146,11 @@ class CursorCliProvider:
     def usable(self) -> bool:
         """Always, as no key is set aside."""
         return True
+
+    @property
+    def accounts(self) -> tuple[str, ...]:
+        """One: the command says nothing of limits."""
+        return (self.name,)
 
     async def _read(
         self, run: ProcessGroup, reply: CursorReply

@@ -7,6 +7,7 @@ from pydantic import Field, HttpUrl, model_validator
 
 from millrace.providers.balance import BalancePolicy
 from millrace.providers.embedding_models import embedding_facts
+from millrace.providers.rate_limit import RateLimits
 from millrace.schemas.embedding import MAX_INPUTS, Dimensions
 from millrace.schemas.record import Frozen
 from millrace.schemas.usage import Money
@@ -74,8 +75,8 @@ class ModelEntry(Frozen):
     unset."""
 
 
-class Limits(Frozen):
-    """What one caller process may have under way at this entry."""
+class Limits(RateLimits):
+    """What may be asked of this entry: calls under way in each caller process, and rates."""
 
     in_flight: int = Field(default=256, ge=1)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import base64
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -22,8 +22,10 @@ from millrace.providers.protocol import (
     EmbeddingRequest,
     ModelRequest,
     ProviderEvent,
+    Quota,
     TextDelta,
 )
+from millrace.providers.rate_headers import read_allowances
 from millrace.providers.stall import StallWatch
 from millrace.providers.wires.wire import EncodedRequest, ReplyLimits, Wire
 from millrace.schemas.errors import ProviderError, ProviderUnavailableError, RequestRefusedError
@@ -79,11 +81,12 @@ class HttpProvider:
         self._urls: dict[str, httpx.URL] = {}
 
     async def ask(
-        self, request: ModelRequest, *, key: ApiKey | None = None
+        self, request: ModelRequest, *, key: ApiKey | None = None, account: str | None = None
     ) -> AsyncGenerator[ProviderEvent, None]:
         """Send the request and yield the reply as it comes; see `Provider`.
 
-        Give a `key` drawn from `keys` to know which one was used; else it is the next one.
+        Give a `key` drawn from `keys` to know which one was used; else it is the next one. The
+        request's quota knows the two together as `account`, the only one unless told.
         """
         encoded = self._wire.encode(request)
         key = key or self.keys.next()
@@ -92,8 +95,11 @@ class HttpProvider:
         watch = StallWatch()
         response: httpx.Response | None = None
         limit = self._timeouts.first_token
+        quota = request.quota
         try:
+            self._announce(quota, account)
             response = await watch.wait(self._client.send(http_request, stream=True), seconds=limit)
+            self._tell(quota, response.headers)
             if not response.is_success:
                 raise await self._refusal(response, watch)
             reply = self._wire.reply(request, response.headers)
@@ -121,9 +127,9 @@ class HttpProvider:
                 await response.aclose()
 
     async def embed(
-        self, request: EmbeddingRequest, *, key: ApiKey | None = None
+        self, request: EmbeddingRequest, *, key: ApiKey | None = None, account: str | None = None
     ) -> EmbeddingReply:
-        """Turn a batch of texts into vectors in one exchange; see `Embedder`."""
+        """Turn a batch of texts into vectors in one exchange; see `Embedder` and `ask`."""
         wire = self._wire.embeddings
         if wire is None:
             raise RequestRefusedError(
@@ -133,9 +139,12 @@ class HttpProvider:
         encoded = wire.encode(request)
         key = key or self.keys.next()
         alias = None if key is None else key.alias
+        quota = request.quota
+        self._announce(quota, account)
         async with self.exchange(
             "POST", encoded, key=key, seconds=self._timeouts.first_token
         ) as reply:
+            self._tell(quota, reply.headers)
             body = await reply.read(max_bytes=self._limits.max_reply_bytes)
             return replace(wire.read(request, body, reply.headers), key_alias=alias)
 
@@ -211,9 +220,22 @@ class HttpProvider:
         """Always, as no key is set aside."""
         return True
 
+    @property
+    def accounts(self) -> tuple[str, ...]:
+        """The only one: several keys of one server are told apart by who spreads calls."""
+        return (self.address,)
+
     async def aclose(self) -> None:
         """Close every connection; calls still running raise."""
         await self._client.aclose()
+
+    def _announce(self, quota: Quota | None, account: str | None) -> None:
+        if quota is not None:
+            quota.sent_to(account or self.address)
+
+    def _tell(self, quota: Quota | None, headers: Mapping[str, str]) -> None:
+        if quota is not None:
+            quota.observe(read_allowances(headers, now=self._now()))
 
     def _build(self, method: str, request: EncodedRequest, key: ApiKey | None) -> httpx.Request:
         if self._client.is_closed:

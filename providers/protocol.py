@@ -5,12 +5,29 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Protocol
 
+from millrace.providers.rate_headers import Allowances
 from millrace.schemas.embedding import Vectors
 from millrace.schemas.message import Message, ToolCall, ToolDefinition
 from millrace.schemas.provider_health import KeyAside
 from millrace.schemas.request import OutputSpec, Parameters
 from millrace.schemas.usage import Usage
 from millrace.schemas.vocabulary import FinishReason
+
+
+class Quota(Protocol):
+    """The right to make one call, for adapters to tell how it is used."""
+
+    def may_use(self, account: str) -> bool:
+        """Whether this account, a key at a server, has room for the call."""
+        ...
+
+    def sent_to(self, account: str) -> None:
+        """Note that the call goes out now, by this account; called once, before sending."""
+        ...
+
+    def observe(self, allowances: Allowances) -> None:
+        """Note what the reply's headers say is left of the account's limits."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +42,8 @@ class ModelRequest:
     stream: bool = True
     token_probabilities: bool = False
     """Whether to ask how probable the answer's tokens were, where the wire can tell."""
+    quota: Quota | None = field(default=None, compare=False, repr=False)
+    """Told where the call goes and what the reply says of rate limits; no part of the request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +115,8 @@ class EmbeddingRequest:
     """At least one, none of them empty; each wire bounds how many there may be."""
     dimensions: int | None = None
     """The length of the vectors; the model's own when None."""
+    quota: Quota | None = field(default=None, compare=False, repr=False)
+    """As `ModelRequest.quota`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,4 +199,9 @@ class ModelServer(Provider, Embedder, Protocol):
     @property
     def usable(self) -> bool:
         """False while every call would fail, as all keys are set aside."""
+        ...
+
+    @property
+    def accounts(self) -> tuple[str, ...]:
+        """The names of the keys and servers that calls are spread over, as quotas know them."""
         ...

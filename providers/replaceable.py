@@ -71,6 +71,11 @@ class ReplaceableProvider:
         """Whether the current server is."""
         return self._current.server.usable
 
+    @property
+    def accounts(self) -> tuple[str, ...]:
+        """The current server's."""
+        return self._current.server.accounts
+
     async def _ended(self, held: "_Held") -> None:
         held.calls -= 1
         await self._close_if_idle(held)

@@ -19,6 +19,7 @@ from millrace.schemas.vocabulary import (
     ConfidenceSource,
     EnsembleMode,
     Hardware,
+    Lane,
     MemberRole,
     Sensitivity,
     Strategy,
@@ -46,6 +47,7 @@ class Job(Frozen):
     team: str | None = None
     budget_key: str | None = None
     conversation_id: str | None = None
+    lane: Lane = "interactive"
     messages: tuple[Message, ...]
     """None where there are inputs."""
     inputs: tuple[str, ...] = ()

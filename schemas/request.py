@@ -13,6 +13,7 @@ from millrace.schemas.vocabulary import (
     ConfidenceSource,
     EnsembleMode,
     HardwareWish,
+    Lane,
     OutputFormat,
     Sensitivity,
     Strategy,
@@ -231,6 +232,8 @@ class Request(Record):
     budget_key: Name | None = None
     """Whose budget pays; the team's when unset."""
     conversation_id: Name | None = None
+    lane: Lane | None = None
+    """How urgent it is; the operator's default for the team or task when unset."""
     prompt: Annotated[str, Field(min_length=1)] | None = None
     messages: Annotated[tuple[Message, ...], Field(min_length=1)] | None = None
     template: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*(@[1-9][0-9]*)?$")] | None = None

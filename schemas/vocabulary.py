@@ -51,6 +51,9 @@ DecidedBy = Literal[
 
 CancelledScope = Literal["request", "member"]
 TerminalStatus = Literal["completed", "failed", "expired", "cancelled", "rejected"]
+Lane = Literal["interactive", "batch"]
+"""Which of a provider's waiting calls go first: both move on, in unequal shares."""
+
 AttemptStatus = Literal["completed", "failed", "expired", "cancelled"]
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "other"]
 ChunkEnd = Literal["stop", "length", "error", "cancelled", "restarted"]

@@ -11,26 +11,28 @@ from aiokafka.errors import (
     KafkaError,
 )
 
+from millrace.providers.rate_limit import Reservation
 from millrace.schemas.call import Call
-from millrace.schemas.errors import InvalidEventError, PipelineError
 from millrace.streams import crash_points
+from millrace.streams.admission import Admission, Arrival
 from millrace.streams.crash_points import CrashPoint
-from millrace.streams.dead_letters import RawRecord, SetAside
+from millrace.streams.dead_letters import SetAside
 from millrace.streams.exchange import Exchange
 from millrace.streams.kafka_settings import KafkaSettings
 from millrace.streams.offsets import OffsetTracker, Partition
+from millrace.streams.overtaken import Overtaken
 from millrace.streams.progress import commit_with_what_is_ahead, resume_from_commits, unread
 from millrace.streams.publisher import translate
 from millrace.streams.raw_records import raw_record
-from millrace.streams.read_ahead import ReadAhead
 from millrace.streams.settings import CallerSettings
 
 log = structlog.get_logger(__name__)
 
 _POLL_MS = 250
-_LEAST_AHEAD = 16
-_MOST_AHEAD = 500
-_BYTES_AHEAD = 32 * 1024 * 1024
+_MOST_AT_ONCE = 64
+"""Records taken up in one go: reading them keeps every stream of the process waiting."""
+_LOOK_SECONDS = 0.25
+"""How often waiting calls are looked through for those that have expired or were cancelled."""
 _UNFINISHED = 2
 """Calls begun and not yet acknowledged in full, as a multiple of those that may be in flight."""
 
@@ -39,7 +41,12 @@ class Caller:
     """Works off `llm.calls.<provider>` with up to `in_flight` calls at once.
 
     - Offsets are committed only up to the first call that is not done, whatever ends first.
-    - When all places are taken the partitions are paused: waiting calls stay on the topic.
+    - When all places are taken the partitions are paused: waiting calls stay on the topic. So
+      they do while the provider's rate limit lets none begin, but for those that expire or are
+      cancelled meanwhile.
+    - Calls begin in the order of `Admission`. Those that later ones have overtaken are written to
+      the topic once more before their partition is given up: to leave them uncommitted would
+      have the later ones made, and paid, twice.
     - Before partitions are given up in a rebalance, calls in flight get `drain_seconds` to end.
       Those still running then go on if the partition comes back, and are not made a second time;
       otherwise they are broken off, and the partition's new owner makes them again.
@@ -56,7 +63,9 @@ class Caller:
         in_flight: int,
         kafka: KafkaSettings,
         settings: CallerSettings,
+        admission: Admission,
         exchange: Exchange,
+        overtaken: Overtaken,
         set_aside: SetAside,
     ) -> None:
         self.provider = provider
@@ -72,9 +81,9 @@ class Caller:
         self._unresumed: set[Partition] = set()
         """Those whose commits have not been looked at yet."""
         self._assignments = 0
-        self._read_ahead = ReadAhead(
-            records=min(max(in_flight, _LEAST_AHEAD), _MOST_AHEAD), content_bytes=_BYTES_AHEAD
-        )
+        self._admission = admission
+        self._overtaken = overtaken
+        self._alarm: asyncio.TimerHandle | None = None
         self._calling = 0
         self._tasks: dict[asyncio.Task[None], Partition] = {}
         self._attempts: dict[str, asyncio.Task[None]] = {}
@@ -109,7 +118,17 @@ class Caller:
 
     async def lag(self) -> int:
         """How many calls of the assigned partitions have not been begun."""
-        return len(self._read_ahead) + await unread(self._consumer)
+        return len(self._admission) + await unread(self._consumer)
+
+    @property
+    def share(self) -> float:
+        """The fraction of the entry's rate limits that this process may use, from 0 to 1."""
+        return self._admission.share
+
+    @property
+    def rate_limited(self) -> tuple[str, ...]:
+        """Who waits for a rate limit: the entry's name, or `entry/model`."""
+        return self._admission.held
 
     def stop(self) -> None:
         """Take no more calls; `run` returns once those in flight have ended."""
@@ -130,9 +149,11 @@ class Caller:
             committer = asyncio.create_task(self._commit_regularly())
             try:
                 await self._intake()
+                await self._pass_on(self._owned)
                 await self._drain(self._settings.drain_seconds)
             finally:
                 committer.cancel()
+                self._set_alarm(None)
                 await self._break_off(set(self._tasks))
             await self._commit()
         except KafkaError as error:
@@ -146,11 +167,13 @@ class Caller:
         while not self._stopping.is_set():
             if self._failure is not None and self._failure.done():
                 self._failure.result()
-            room = self._read_ahead.room
+            room = self._admission.room
             if room <= 0:
                 await self._wait_for_room()
                 continue
-            await self._take(timeout_ms=_POLL_MS, max_records=room)
+            await self._take(timeout_ms=_POLL_MS, max_records=min(room, _MOST_AT_ONCE))
+            # What has been fetched already comes without a pause; calls under way need theirs.
+            await asyncio.sleep(0)
 
     async def _take(self, *, timeout_ms: int, max_records: int) -> None:
         batches = await self._consumer.getmany(timeout_ms=timeout_ms, max_records=max_records)
@@ -160,7 +183,7 @@ class Caller:
             # What arrives while a partition is being given up is read again by its next owner.
             if Partition(*at) in self._owned:
                 for record in records:
-                    self._read_ahead.put(raw_record(record))
+                    self._take_up(record)
         self._begin_waiting()
 
     async def _resume(self) -> bool:
@@ -180,7 +203,7 @@ class Caller:
     async def _wait_for_room(self) -> None:
         """Pause the partitions until calls have ended; the group still hears from us."""
         consumer = self._consumer
-        while not self._read_ahead.low and not self._stopping.is_set():
+        while not self._admission.low and not self._stopping.is_set():
             self._place_free.clear()
             # Asked each time: partitions that a rebalance brings back are not paused any more.
             fresh = consumer.assignment() - consumer.paused()
@@ -204,29 +227,64 @@ class Caller:
         A call leaves its place when the provider has answered; its records may still be on their
         way to the broker then, which is bounded apart.
         """
+        if self._stopping.is_set():
+            return
+        held_for = None
         while self._calling < self._limit and len(self._tasks) < _UNFINISHED * self._limit:
-            record = None if self._stopping.is_set() else self._read_ahead.next()
-            if record is None:
+            admitted = self._admission.next()
+            if admitted is None:
+                held_for = self._admission.retry_in
                 break
-            self._begin(record)
+            self._begin(admitted.arrival, _Place(self, admitted.reservation))
+        if len(self._admission):
+            self._set_alarm(_LOOK_SECONDS if held_for is None else min(held_for, _LOOK_SECONDS))
 
-    def _begin(self, source: RawRecord) -> None:
+    def _set_alarm(self, seconds: float | None) -> None:
+        """Look again after so long at the latest, or not of itself."""
+        loop = asyncio.get_running_loop()
+        alarm = self._alarm
+        if alarm is not None:
+            if seconds is not None and alarm.when() <= loop.time() + seconds:
+                return
+            alarm.cancel()
+            self._alarm = None
+        if seconds is not None:
+            self._alarm = loop.call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        """End what has expired or was cancelled while it waited, and begin what may begin now."""
+        self._alarm = None
+        if self._stopping.is_set():
+            return
+        for arrival in self._admission.over():
+            # It asks nobody, so it needs no place.
+            self._begin(arrival)
+        self._admission.report()
+        self._begin_waiting()
+
+    def _take_up(self, record: Any) -> None:
+        source = raw_record(record)
         partition = Partition(source.topic, source.partition)
         try:
             self._tracker.start(partition, source.offset)
         except ValueError:
             # The topic was made anew, or its log cut: offsets begin again.
             log.warning("offsets.went_back", partition=partition, offset=source.offset)
-            self._tracker.forget(partition)
+            self._admission.withdraw((partition,))
+            self._forget(partition)
             self._tracker.start(partition, source.offset)
         if self._tracker.was_finished(partition, source.offset):
             # Whoever held the partition before had ended it behind one that had not.
             self._tracker.finish(partition, source.offset)
             return
-        place = _Place(self)
-        task = asyncio.create_task(self._work_off(source, place))
-        task.add_done_callback(place.leave)
-        self._tasks[task] = partition
+        self._admission.put(source)
+
+    def _begin(self, arrival: Arrival, place: "_Place | None" = None) -> None:
+        self._overtaken.begin(arrival)
+        task = asyncio.create_task(self._work_off(arrival, place))
+        if place is not None:
+            task.add_done_callback(place.leave)
+        self._tasks[task] = arrival.partition
         task.add_done_callback(self._ended)
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
@@ -239,19 +297,16 @@ class Caller:
         if error is not None and self._failure is not None and not self._failure.done():
             self._failure.set_exception(error)
 
-    async def _work_off(self, source: RawRecord, place: "_Place") -> None:
-        try:
-            call = Call.decode(source.value or b"", source.headers)
-        except InvalidEventError as error:
-            problem = PipelineError(error.message, code="internal_record_invalid")
-            await (await self._set_aside(source, problem))
-        else:
-            await self._make_once(call, place)
+    async def _work_off(self, arrival: Arrival, place: "_Place | None") -> None:
+        if arrival.problem is not None:
+            await (await self._set_aside(arrival.source, arrival.problem))
+        elif arrival.call is not None:
+            await self._make_once(arrival.call, arrival.input_tokens, place)
         if crash_points.armed:
             crash_points.reach(CrashPoint.CALL_ACKNOWLEDGED)
-        self._tracker.finish(Partition(source.topic, source.partition), source.offset)
+        self._tracker.finish(arrival.partition, arrival.source.offset)
 
-    async def _make_once(self, call: Call, place: "_Place") -> None:
+    async def _make_once(self, call: Call, input_tokens: int, place: "_Place | None") -> None:
         attempt = call.attempt_id
         while (running := self._attempts.get(attempt)) is not None:
             # It was read twice, and is under way: this record is done when that one is.
@@ -263,7 +318,12 @@ class Caller:
             raise RuntimeError("calls are made inside tasks")
         self._attempts[attempt] = current
         try:
-            over = await self._exchange.run(call, answered=place.leave)
+            over = await self._exchange.run(
+                call,
+                quota=None if place is None else place.quota,
+                input_tokens=input_tokens,
+                answered=_nothing if place is None else place.leave,
+            )
         finally:
             del self._attempts[attempt]
         if not over:
@@ -297,25 +357,43 @@ class Caller:
     async def _give_up(self, partitions: set[Partition]) -> None:
         self._owned -= partitions
         self._assignments += 1
-        self._read_ahead.drop(partitions)
+        await self._pass_on(partitions)
         await self._drain(self._settings.drain_seconds, partitions)
         await self._commit()
         for partition in partitions:
-            self._tracker.forget(partition)
+            self._forget(partition)
+
+    def _forget(self, partition: Partition) -> None:
+        self._tracker.forget(partition)
+        self._overtaken.forget(partition)
+
+    async def _pass_on(self, partitions: set[Partition]) -> None:
+        waiting = self._admission.withdraw(partitions)
+        await self._overtaken.pass_on(waiting, finish=self._tracker.finish)
 
     async def _take_over(self, partitions: set[Partition]) -> None:
         self._owned = set(partitions)
         self._unresumed = set(partitions)
         self._assignments += 1
+        everything = self._consumer.partitions_for_topic(self._topic)
+        # The callers of an entry share its limits as they share its calls.
+        self._admission.share = min(1.0, len(partitions) / max(1, len(everything or ())))
         self.ready.set()
         lost = {task for task, at in self._tasks.items() if at not in partitions}
         await self._break_off(lost)
 
 
+def _nothing() -> None:
+    """For calls that have no place to leave."""
+
+
 class _Place:
     """A place for a call in flight; left once, when the answer is there or the task ends."""
 
-    def __init__(self, caller: Caller) -> None:
+    __slots__ = ("_caller", "quota")
+
+    def __init__(self, caller: Caller, quota: Reservation | None) -> None:
+        self.quota = quota
         self._caller: Caller | None = caller
         caller._calling += 1  # noqa: SLF001
 
@@ -323,6 +401,8 @@ class _Place:
         caller, self._caller = self._caller, None
         if caller is not None:
             caller._calling -= 1  # noqa: SLF001
+            # Of a call that was made nothing is left to release.
+            caller._admission.release(self.quota)  # noqa: SLF001
             caller._begin_waiting()  # noqa: SLF001
             caller._place_free.set()  # noqa: SLF001
 

@@ -1,10 +1,10 @@
 """The exchange of a call whose request is to be turned into vectors."""
 
-from millrace.providers.protocol import Completion, Embedder, EmbeddingRequest
+from millrace.providers.protocol import Completion, Embedder, EmbeddingRequest, Quota
 from millrace.schemas.call import Call
 
 
-async def embed(embedder: Embedder, call: Call) -> Completion:
+async def embed(embedder: Embedder, call: Call, *, quota: Quota | None = None) -> Completion:
     """Have the whole batch embedded in one exchange; the completion has vectors in place of text.
 
     Nothing is split: the router sends no batch that the wire or a record would not take, so that
@@ -15,7 +15,9 @@ async def embed(embedder: Embedder, call: Call) -> Completion:
     """
     job = call.job
     reply = await embedder.embed(
-        EmbeddingRequest(model=call.target.model, inputs=job.inputs, dimensions=job.dimensions)
+        EmbeddingRequest(
+            model=call.target.model, inputs=job.inputs, dimensions=job.dimensions, quota=quota
+        )
     )
     return Completion(
         text="",

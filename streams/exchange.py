@@ -21,6 +21,7 @@ from millrace.providers.protocol import (
     ToolArgumentsDelta,
     UsageSoFar,
 )
+from millrace.providers.rate_limit import Reservation
 from millrace.schemas.call import Call
 from millrace.schemas.chunk import ToolCallDelta
 from millrace.schemas.errors import ErrorInfo, PipelineError, ProviderError
@@ -37,11 +38,15 @@ from millrace.streams.chunk_stream import ChunkStream
 from millrace.streams.crash_points import CrashPoint
 from millrace.streams.dead_letters import Clock
 from millrace.streams.embedding_exchange import embed
+from millrace.streams.quotas import Quotas
 from millrace.streams.reckoning import Reckoning, Reply, milliseconds
 from millrace.streams.retrying import Retrying, circuit_open
 from millrace.streams.trying_again import again
 
 log = structlog.get_logger(__name__)
+
+_LONGEST_WAIT_SECONDS = 60.0
+"""For a call that is put off because of a rate limit; it asks anew then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,10 +56,20 @@ class _Begun:
     call: Call
     reckoning: Reckoning
     """That it began with."""
+    quota: Reservation
     reservation: UsageEvent
     chunks: ChunkStream
     reply: Reply
     start: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Try:
+    """An attempt to be made at once, and what it has been granted and counted for already."""
+
+    call: Call
+    quota: Reservation | None
+    input_tokens: int | None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -76,12 +91,34 @@ class Exchange:
     reckoning: Reckoning
     records: CallRecords
     retrying: Retrying
+    quotas: Quotas
     cancellations: Cancellations
     clock: Clock
     new_id: NewId
 
-    async def run(self, call: Call, *, answered: Callable[[], object] = lambda: None) -> bool:
+    def is_over(self, call: Call) -> bool:
+        """Whether the call was cancelled, or its deadline has passed, so that it is not made."""
+        job = call.job
+        return self.clock() >= job.deadline or self.cancellations.covers(
+            job.request_id, call.member
+        )
+
+    def is_turned_away(self, call: Call) -> bool:
+        """Whether the call is not made now, as its model or its entry is known to be down."""
+        return self.retrying.turns_away(call)
+
+    async def run(
+        self,
+        call: Call,
+        *,
+        quota: Reservation | None = None,
+        input_tokens: int | None = None,
+        answered: Callable[[], object] = lambda: None,
+    ) -> bool:
         """Make the call and say how it ended; `answered` is called when the provider is done.
+
+        What is reserved in `quota` is settled, or given back, whatever happens; without it the
+        call reserves for itself. `input_tokens` is their estimate, made here if it is not given.
 
         Returns whether this attempt is over; False if it was put off as it is, because its
         model must not be asked now.
@@ -93,28 +130,31 @@ class Exchange:
         Raises:
             BrokerError: A record cannot be written; the call must stay uncommitted.
         """
-        current = call
-        while isinstance(next_try := await self._attempt(current, answered), Call):
+        current = _Try(call, quota, input_tokens)
+        while isinstance(next_try := await self._attempt(current, answered), _Try):
             current = next_try
-        return next_try == "over" or current is not call
+        return next_try == "over" or current.call is not call
 
     async def _attempt(
-        self, call: Call, answered: Callable[[], object]
-    ) -> Call | Literal["over", "put_off"]:
+        self, current: _Try, answered: Callable[[], object]
+    ) -> _Try | Literal["over", "put_off"]:
         """Make one attempt; returns the one to be made after it, if that is to be made here."""
+        call, now = current.call, self.clock()
         job = call.job
-        now = self.clock()
         if self.cancellations.covers(job.request_id, call.member):
-            await self._end_unstarted(call, "cancelled", _cancelled(), now)
+            unmade = self._end_unstarted(call, "cancelled", _cancelled(), now)
         elif now >= job.deadline:
-            await self._end_unstarted(call, "expired", _expired(), now)
+            unmade = self._end_unstarted(call, "expired", _expired(), now)
         elif job.sensitivity == "private" and not self.local:
             # Planned when the entry was local, or by another config: it must not leave now.
-            await self._end_unstarted(call, "failed", _too_private(call), now)
-        elif (permit := self.retrying.begin(call)) is None:
-            return await self._turn_away(call, now)
+            unmade = self._end_unstarted(call, "failed", _too_private(call), now)
+        elif (permit := self.retrying.begin(call)) is not None:
+            return await self._invoke(current, now, answered, permit) or "over"
         else:
-            return await self._invoke(call, now, answered, permit) or "over"
+            self.quotas.release(current.quota)
+            return await self._turn_away(call, now)
+        self.quotas.release(current.quota)
+        await unmade
         return "over"
 
     async def _turn_away(self, call: Call, now: datetime) -> Literal["over", "put_off"]:
@@ -145,47 +185,74 @@ class Exchange:
         await self.records.end_unstarted(outcome, self.records.chunk_stream(call, invocation))
 
     async def _invoke(
-        self, call: Call, started_at: datetime, answered: Callable[[], object], permit: Permit
-    ) -> Call | None:
+        self, current: _Try, started_at: datetime, answered: Callable[[], object], permit: Permit
+    ) -> _Try | None:
+        call = current.call
         invocation = self.new_id()
         reckoning = self.reckoning
-        reservation = reckoning.reservation(call, invocation=invocation, started_at=started_at)
+        reservation = reckoning.reservation(
+            call,
+            invocation=invocation,
+            started_at=started_at,
+            input_tokens=current.input_tokens,
+        )
+        input_tokens = reservation.usage.input_tokens
+        quota = current.quota or self.quotas.reserve_ahead(call, input_tokens)[0]
         reply = Reply()
-        with self._telling(call, permit, reply):
+        with self._telling(call, permit, reply), self.quotas.keeping(quota, reply):
             await self.records.reserve(call, reservation)
             if crash_points.armed:
                 crash_points.reach(CrashPoint.CALL_RESERVED)
             begun = _Begun(
                 call=call,
                 reckoning=reckoning,
+                quota=quota,
                 reservation=reservation,
                 chunks=self.records.chunk_stream(call, invocation),
                 reply=reply,
                 start=time.perf_counter(),
             )
             try:
-                status, error = await self._converse(call, begun.reply, begun.chunks)
+                status, error = await self._converse(begun)
             except asyncio.CancelledError:
                 error = ErrorInfo(
                     code="interrupted", message="the call was broken off; it is repeated"
                 )
                 result = self._spent(begun, "cancelled", error)
+                reply.spent = result.usage
                 await _finish_despite_cancellation(self._book(begun, result))
                 raise
-        if crash_points.armed:
-            crash_points.reach(CrashPoint.CALL_ANSWERED)
-        result = self._spent(begun, status, error)
+            if crash_points.armed:
+                crash_points.reach(CrashPoint.CALL_ANSWERED)
+            result = self._spent(begun, status, error)
+            reply.spent = result.usage
         verdict = self._verdict(begun)
-        if isinstance(verdict, RetryHere) and error is not None:
-            await self._book(begun, result)
-            await self.retrying.pause(call, verdict.seconds)
-            return again(call, result, error)
-        answered()
         if isinstance(verdict, GiveUp) or error is None:
+            answered()
             await self._conclude(begun, result, error)
-        else:
-            await self._put_off(begun, result, error, verdict.seconds)
+            return None
+        seconds = verdict.seconds
+        if isinstance(verdict, RetryHere):
+            quota, wait = self.quotas.reserve_ahead(call, input_tokens)
+            seconds = max(seconds, wait)
+            if seconds <= self.retrying.backoff.settings.max_inline_seconds:
+                following = _Try(again(call, result, error), quota, input_tokens)
+                return await self._pause(begun, result, following, seconds)
+            self.quotas.release(quota)
+            seconds = min(seconds, _LONGEST_WAIT_SECONDS)
+        answered()
+        await self._put_off(begun, result, error, seconds)
         return None
+
+    async def _pause(self, begun: _Begun, result: Spent, following: _Try, seconds: float) -> _Try:
+        """Book the failed attempt, and return the next one when its time has come."""
+        try:
+            await self._book(begun, result)
+            await self.retrying.pause(begun.call, seconds)
+        except BaseException:
+            self.quotas.release(following.quota)
+            raise
+        return following
 
     @contextmanager
     def _telling(self, call: Call, permit: Permit, reply: Reply) -> Iterator[None]:
@@ -214,10 +281,9 @@ class Exchange:
             if crash_points.armed:
                 crash_points.reach(CrashPoint.CALL_PUT_OFF)
 
-    async def _converse(
-        self, call: Call, reply: Reply, chunks: ChunkStream
-    ) -> tuple[AttemptStatus, ErrorInfo | None]:
+    async def _converse(self, begun: _Begun) -> tuple[AttemptStatus, ErrorInfo | None]:
         """Ask and read until the answer is whole, or is not going to be."""
+        call, reply = begun.call, begun.reply
         job = call.job
         loop = asyncio.get_running_loop()
         stopped = False
@@ -233,7 +299,7 @@ class Exchange:
                         limit.reschedule(loop.time())
 
                 with self.cancellations.watching(job.request_id, call.member, stop):
-                    await self._read(call, reply, chunks)
+                    await self._read(begun)
         except TimeoutError:
             return ("cancelled", _cancelled()) if stopped else ("expired", _expired())
         except ProviderError as error:
@@ -260,9 +326,10 @@ class Exchange:
             return "failed", ErrorInfo(code="reply_invalid", message=message, retryable=True)
         return "completed", None
 
-    async def _read(self, call: Call, reply: Reply, chunks: ChunkStream) -> None:
+    async def _read(self, begun: _Begun) -> None:
+        call, reply, chunks = begun.call, begun.reply, begun.chunks
         if call.job.inputs:
-            reply.completion = await embed(self.provider, call)
+            reply.completion = await embed(self.provider, call, quota=begun.quota)
             return
         request = ModelRequest(
             model=call.target.model,
@@ -272,6 +339,7 @@ class Exchange:
             output=call.output,
             stream=call.stream,
             token_probabilities=_wants_probabilities(call),
+            quota=begun.quota,
         )
         async with aclosing(self.provider.ask(request)) as events:
             async for event in events:

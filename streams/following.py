@@ -5,6 +5,8 @@ from typing import Protocol
 
 from millrace.agents.accept_request import AcceptRequest
 from millrace.agents.plan_route import PlanRoute
+from millrace.providers.protocol import ModelServer
+from millrace.providers.rate_limit import RateLimiter
 from millrace.streams.budget_gate import BudgetGate
 from millrace.streams.budget_processor import BudgetProcessor
 from millrace.streams.caller import Caller
@@ -81,6 +83,23 @@ def caller_follows(
         async def commit() -> None:
             exchange.reckoning = fresh
             caller.allow(entry.limits.in_flight)
+
+        return commit
+
+    return prepare
+
+
+def limiter_follows(name: str, provider: ModelServer, limiter: RateLimiter) -> Prepare:
+    """Have an entry's rate limits, and the keys they are told of, be those of new settings.
+
+    To be put in force after the provider itself, whose accounts it asks for.
+    """
+
+    def prepare(settings: Settings, _: Mapping[str, str]) -> Commit:
+        limits = settings.providers[name].limits
+
+        async def commit() -> None:
+            limiter.renew(limits=limits, accounts=provider.accounts)
 
         return commit
 

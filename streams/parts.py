@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from millrace.prompts.library import PACKAGED, STEPS, PromptLibrary
 from millrace.providers.backoff import Backoff
 from millrace.providers.entry import ProviderEntry
 from millrace.providers.pricing import Pricing
+from millrace.providers.rate_limit import RateLimiter
 from millrace.providers.tokens import estimate_call, estimate_text
 from millrace.schemas.call import Call
 from millrace.schemas.errors import PipelineError
@@ -34,6 +36,7 @@ from millrace.schemas.ledger import UsageEvent
 from millrace.schemas.usage import Usage
 from millrace.schemas.vocabulary import LOCAL_HARDWARE, CostSource
 from millrace.sinks.protocol import Sink
+from millrace.streams.admission import Admission
 from millrace.streams.budget_gate import BudgetGate, EstimateCall
 from millrace.streams.budget_processor import BudgetProcessor
 from millrace.streams.call_records import CallRecords, ExchangeTopics
@@ -46,6 +49,7 @@ from millrace.streams.following import (
     budgets_follow,
     caller_follows,
     gate_follows,
+    limiter_follows,
     router_follows,
 )
 from millrace.streams.forgetting import forget_old_states
@@ -62,8 +66,10 @@ from millrace.streams.names import (
     validator_app_id,
 )
 from millrace.streams.outcomes import OutcomesProcessor, watch_all
+from millrace.streams.overtaken import Overtaken
 from millrace.streams.planning import acceptance, planner
 from millrace.streams.publisher import Publisher
+from millrace.streams.quotas import Quotas
 from millrace.streams.reckoning import Price, Reckoning
 from millrace.streams.reply_topics import ReplyTopics
 from millrace.streams.retries import Retries
@@ -77,6 +83,11 @@ from millrace.streams.topic_admin import TopicAdmin
 from millrace.streams.topics import TopicNames, largest_call
 
 log = structlog.get_logger(__name__)
+
+_LEAST_AHEAD = 16
+_MOST_AHEAD = 500
+_BYTES_AHEAD = 32 * 1024 * 1024
+"""How many calls a caller reads ahead, so that it has some to choose from."""
 
 Chores = list[Coroutine[Any, Any, None]]
 """What has to run beside a processor, until cancelled."""
@@ -165,16 +176,25 @@ class Parts:
             on_spent=spent,
         )
         made = []
+        limiters = []
         for name, entry in self.settings.enabled_providers.items():
             called = entries.add(name, entry, circuit=self.settings.caller.circuit)
             stack.push_async_callback(called.provider.aclose)
             reckoning = partial(_reckoning, name)
+            # Without a share until partitions are assigned: no restart makes a burst.
+            limiter = RateLimiter(
+                limits=entry.limits,
+                now=time.monotonic,
+                accounts=called.provider.accounts,
+                share=0.0,
+            )
             exchange = Exchange(
                 provider=called.provider,
                 local=entry.hardware in LOCAL_HARDWARE,
                 reckoning=reckoning(self.settings),
                 records=records,
                 retrying=self._retrying(called, cancellations),
+                quotas=Quotas(limiter=limiter),
                 cancellations=cancellations,
                 clock=utc_now,
                 new_id=uuid7,
@@ -188,11 +208,26 @@ class Parts:
                 settings=self.settings.caller,
                 exchange=exchange,
                 set_aside=self.set_aside,
+                admission=Admission(
+                    provider=name,
+                    limiter=limiter,
+                    settings=self.settings.caller.lanes,
+                    records=min(max(entry.limits.in_flight, _LEAST_AHEAD), _MOST_AHEAD),
+                    content_bytes=_BYTES_AHEAD,
+                    count_tokens=estimate_call,
+                    is_over=exchange.is_over,
+                    is_turned_away=exchange.is_turned_away,
+                    now=time.monotonic,
+                ),
+                overtaken=Overtaken(publisher=self.publisher, set_aside=self.set_aside),
             )
             called.health.in_flight = partial(_in_flight, caller)
             self.live.follow(caller_follows(caller, exchange, reckoning))
+            limiters.append(limiter_follows(name, called.provider, limiter))
             made.append(caller)
         self.live.follow(entries.prepare)
+        for follows in limiters:
+            self.live.follow(follows)
         return made
 
     def _retrying(self, called: CalledEntry, cancellations: Cancellations) -> Retrying:

@@ -65,6 +65,8 @@ class Reply:
     key_alias: str | None = None
     """The key that was used for a call that failed, where the failure tells."""
     failure: ProviderError | None = None
+    spent: Usage | None = None
+    """What it took in all, once that is reckoned."""
 
     @property
     def ending(self) -> Ending:
@@ -82,9 +84,13 @@ class Reckoning:
     count_tokens: CountTokens
     clock: Clock
 
-    def reservation(self, call: Call, *, invocation: str, started_at: datetime) -> UsageEvent:
-        """The ledger's event before the call is made, with its input estimated."""
-        estimate = Usage(input_tokens=self.count_tokens.request(call), source="estimated")
+    def reservation(
+        self, call: Call, *, invocation: str, started_at: datetime, input_tokens: int | None = None
+    ) -> UsageEvent:
+        """The ledger's event before the call is made, with its input estimated unless given."""
+        if input_tokens is None:
+            input_tokens = self.count_tokens.request(call)
+        estimate = Usage(input_tokens=input_tokens, source="estimated")
         cost, source = self.price(call.target.model, estimate, None)
         return reserved(
             call,

@@ -42,9 +42,14 @@ class Retrying:
         An entry that cannot be reached is left out where another candidate is left; without one
         the call is made, for it may find the entry well again.
         """
-        if call.next_candidate is not None and not self.available():
-            return None
-        return self.circuit(call).begin()
+        return None if self._goes_elsewhere(call) else self.circuit(call).begin()
+
+    def turns_away(self, call: Call) -> bool:
+        """Whether `begin` would not permit the call; takes no permit."""
+        return self._goes_elsewhere(call) or self.circuit(call).state == "open"
+
+    def _goes_elsewhere(self, call: Call) -> bool:
+        return call.next_candidate is not None and not self.available()
 
     def circuit(self, call: Call) -> Circuit:
         """The circuit of the model that the call is for."""

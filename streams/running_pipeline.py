@@ -53,6 +53,7 @@ class RunningPipeline:
             failed=self.tally.failed,
             lag=self.lag,
             cost_usd=Decimal(self.tally.cost_usd),
+            rate_limited=tuple(name for each in self.callers for name in each.rate_limited),
         )
 
     def missing(self) -> list[str]:

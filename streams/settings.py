@@ -26,6 +26,7 @@ from millrace.schemas.record import Frozen, describe
 from millrace.sinks.settings import ClickHouseSettings
 from millrace.streams.health_settings import HealthSettings
 from millrace.streams.kafka_settings import KafkaSettings
+from millrace.streams.lanes import LaneSettings
 from millrace.streams.retry_settings import RetrySettings
 from millrace.streams.usual_providers import usual_providers
 
@@ -56,6 +57,7 @@ class CallerSettings(Frozen):
     """How long a cancellation is remembered for work that has not started yet."""
     backoff: BackoffSettings = BackoffSettings()
     circuit: CircuitSettings = CircuitSettings()
+    lanes: LaneSettings = LaneSettings()
 
 
 class ValidatorSettings(Frozen):

@@ -18,15 +18,20 @@ class PipelineStatus:
     lag: int | None = None
     """None while it is not known."""
     cost_usd: Decimal = Decimal(0)
+    rate_limited: tuple[str, ...] = ()
+    """Whose calls wait for a rate limit: names of entries, or `entry/model`."""
 
 
 def status_line(status: PipelineStatus) -> str:
-    """The figures as one line without colour, at most about 80 characters wide."""
+    """The figures as one line without colour, about 80 characters wide unless a limit is met."""
     lag = "?" if status.lag is None else f"{status.lag:,}"
-    return (
+    line = (
         f"in flight {status.in_flight:,} · done {status.completed:,} · "
         f"failed {status.failed:,} · lag {lag} · cost {dollars(status.cost_usd)}"
     )
+    if status.rate_limited:
+        line += f" · rate limit: {', '.join(status.rate_limited)}"
+    return line
 
 
 def dollars(amount: Decimal | None) -> str:

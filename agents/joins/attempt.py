@@ -242,9 +242,9 @@ def _gone(member: Member, outcome: AttemptOutcome, error: ErrorInfo | None) -> M
     )
 
 
-def _too_large(size: int, limit: int) -> ErrorInfo:
+def _too_large(size: int, limit: int) -> InvalidOutput:
     message = (
         f"the answer has {size} bytes; with those of the other members these are more than {limit} "
         "(validator.max_answers_bytes): ask for shorter answers, or for fewer members"
     )
-    return ErrorInfo(code="too_large", message=message)
+    return InvalidOutput(ErrorInfo(code="too_large", message=message))

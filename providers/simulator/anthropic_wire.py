@@ -6,6 +6,7 @@ from typing import Any, Final
 import orjson
 
 from millrace.providers.simulator.call import Incoming, Role, SimulatedCall, ToolOffer, Turn
+from millrace.providers.simulator.quota import Ruling, anthropic_headers
 from millrace.providers.simulator.reply import Frames, Reply
 from millrace.providers.simulator.tokens import count_tokens
 from millrace.providers.simulator.wire import Caching, Lenient, as_object, quoted, read_body
@@ -176,6 +177,10 @@ class AnthropicWire:
         """An error object; when to come again stands in the header only."""
         kind = _ERRORS.get(status, "api_error")
         return orjson.dumps({"type": "error", "error": {"type": kind, "message": message}})
+
+    def quota_headers(self, ruling: Ruling, *, now: float) -> dict[str, str]:
+        """The `anthropic-ratelimit-…` headers, with moments."""
+        return anthropic_headers(ruling, now=now)
 
     def models(self, names: Sequence[str]) -> bytes:
         """A page of `model` objects."""

@@ -23,6 +23,7 @@ from millrace.providers.simulator.ollama_wire import OllamaWire
 from millrace.providers.simulator.openai_wire import OpenAIWire
 from millrace.providers.simulator.playbook import Playbook
 from millrace.providers.simulator.prompt_cache import PromptCache
+from millrace.providers.simulator.quota import Quota
 from millrace.providers.simulator.settings import SimulatorSettings
 from millrace.providers.simulator.simulation import Simulation
 from millrace.providers.simulator.wire import Wire
@@ -59,6 +60,7 @@ def build_app(
         ledger=ledger,
         clock=clock,
         chance=chance,
+        quota=Quota(elapsed=clock.elapsed),
         cache=PromptCache() if settings.prompt_cache else None,
     )
     openai, anthropic, gemini, ollama = OpenAIWire(), AnthropicWire(), GeminiWire(), OllamaWire()

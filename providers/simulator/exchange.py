@@ -10,6 +10,7 @@ from millrace.providers.simulator.behaviour import Behaviour
 from millrace.providers.simulator.clock import Clock
 from millrace.providers.simulator.ledger import Ledger, LedgerLine
 from millrace.providers.simulator.pace import Pace
+from millrace.providers.simulator.quota import Ruling
 from millrace.providers.simulator.reply import Reply
 from millrace.providers.simulator.wire import Wire
 
@@ -24,7 +25,16 @@ class Exchange:
     then what was sent until then.
     """
 
-    __slots__ = ("_clock", "_ledger", "_line", "_request", "_started", "_wire", "response")
+    __slots__ = (
+        "_clock",
+        "_ledger",
+        "_line",
+        "_request",
+        "_started",
+        "_wire",
+        "response",
+        "ruling",
+    )
 
     def __init__(
         self,
@@ -43,6 +53,8 @@ class Exchange:
         self._started = clock.elapsed()
         self.response = web.StreamResponse()
         """What is being sent."""
+        self.ruling: Ruling | None = None
+        """What is left of the rate limits, for the headers."""
 
     async def refuse(
         self, status: int, message: str, *, retry_after: float | None = None
@@ -153,6 +165,8 @@ class Exchange:
         headers = {"Content-Type": content_type, SIMULATED_HEADER: "1"}
         if self._wire.id_header is not None:
             headers[self._wire.id_header] = f"req_{self._line.id}"
+        if self.ruling is not None:
+            headers |= self._wire.quota_headers(self.ruling, now=self._clock.now())
         return headers
 
     async def _begin(self, content_type: str, length: int | None = None) -> None:

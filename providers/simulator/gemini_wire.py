@@ -8,6 +8,7 @@ from pydantic import ConfigDict
 from pydantic.alias_generators import to_camel
 
 from millrace.providers.simulator.call import Incoming, Role, SimulatedCall, ToolOffer, Turn
+from millrace.providers.simulator.quota import Ruling
 from millrace.providers.simulator.reply import Frames, Reply
 from millrace.providers.simulator.tokens import count_tokens
 from millrace.providers.simulator.wire import Caching, Lenient, as_object, quoted, read_body
@@ -166,6 +167,10 @@ class GeminiWire:
                 }
             ]
         return orjson.dumps({"error": error})
+
+    def quota_headers(self, ruling: Ruling, *, now: float) -> dict[str, str]:  # noqa: ARG002
+        """None: this API does not say."""
+        return {}
 
     def models(self, names: Sequence[str]) -> bytes:
         """A list of models."""

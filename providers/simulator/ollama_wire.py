@@ -7,6 +7,7 @@ from typing import Any, Final
 import orjson
 
 from millrace.providers.simulator.call import Incoming, Role, SimulatedCall, ToolOffer, Turn
+from millrace.providers.simulator.quota import Ruling
 from millrace.providers.simulator.reply import Frames, Reply
 from millrace.providers.simulator.tokens import count_tokens
 from millrace.providers.simulator.wire import (
@@ -133,6 +134,10 @@ class OllamaWire:
     def error(self, status: int, message: str, *, retry_after: float | None) -> bytes:  # noqa: ARG002 -- as the wires' protocol has it
         """An error that is a plain string."""
         return orjson.dumps({"error": message})
+
+    def quota_headers(self, ruling: Ruling, *, now: float) -> dict[str, str]:  # noqa: ARG002
+        """None: this API does not say."""
+        return {}
 
     def models(self, names: Sequence[str]) -> bytes:
         """The models that are there, as `/api/tags` lists them."""

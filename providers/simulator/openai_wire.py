@@ -7,6 +7,7 @@ from typing import Any, Final
 import orjson
 
 from millrace.providers.simulator.call import Incoming, Role, SimulatedCall, ToolOffer, Turn
+from millrace.providers.simulator.quota import Ruling, openai_headers
 from millrace.providers.simulator.reply import Frames, Reply
 from millrace.providers.simulator.tokens import count_tokens
 from millrace.providers.simulator.wire import Caching, Lenient, decoded_stop, quoted, read_body
@@ -232,6 +233,10 @@ class OpenAIWire:
         return orjson.dumps(
             {"error": {"message": message, "type": kind, "param": None, "code": code}}
         )
+
+    def quota_headers(self, ruling: Ruling, *, now: float) -> dict[str, str]:  # noqa: ARG002
+        """The `x-ratelimit-…` headers, with durations such as `1.5s`."""
+        return openai_headers(ruling)
 
     def models(self, names: Sequence[str]) -> bytes:
         """A list of `model` objects."""

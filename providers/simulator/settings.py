@@ -6,6 +6,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from millrace.providers.simulator.behaviour import StandingRate
+from millrace.providers.simulator.quota import QuotaSettings
 from millrace.schemas.record import Frozen
 
 _Milliseconds = Annotated[float, Field(ge=0)]
@@ -21,6 +22,8 @@ class InstanceSettings(Frozen):
     tokens_per_second: _TokensPerSecond | None = None
     rates: tuple[StandingRate, ...] = ()
     """Standing misbehaviour; the shares add up to at most 1."""
+    quota: QuotaSettings | None = None
+    """Rate limits; calls above them are answered with 429."""
 
     @model_validator(mode="after")
     def _shares_fit(self) -> Self:

@@ -16,6 +16,7 @@ from millrace.providers.simulator.ledger import Ledger, LedgerLine
 from millrace.providers.simulator.pace import Pace, choose_pace
 from millrace.providers.simulator.playbook import Playbook
 from millrace.providers.simulator.prompt_cache import PromptCache
+from millrace.providers.simulator.quota import Quota, key_of
 from millrace.providers.simulator.reply import Answer, Reply
 from millrace.providers.simulator.settings import SimulatorSettings
 from millrace.providers.simulator.wire import Wire
@@ -23,6 +24,7 @@ from millrace.schemas.errors import RequestRefusedError
 
 _BAD_REQUEST: Final = 400
 _NOT_FOUND: Final = 404
+_TOO_MANY: Final = 429
 _NOTHING_SAID: Final = Answer(())
 
 
@@ -36,6 +38,7 @@ class Simulation:
     ledger: Ledger
     clock: Clock
     chance: random.Random
+    quota: Quota
     cache: PromptCache | None = None
 
     async def answer(
@@ -76,6 +79,9 @@ class Simulation:
                     retry_after=behaviour.retry_after,
                 )
             reply = self._reply(wire, call, behaviour, pace, line)
+            if await self._over_quota(exchange, incoming, reply):
+                line.input_tokens = line.cached_tokens = line.cache_write_tokens = 0
+                return exchange.response
         except RequestRefusedError as refusal:
             status = _NOT_FOUND if refusal.code == "model_not_found" else _BAD_REQUEST
             return await exchange.refuse(status, refusal.message)
@@ -84,6 +90,23 @@ class Simulation:
         if call.stream:
             return await exchange.send_stream(reply, behaviour, pace)
         return await exchange.send_whole(reply, behaviour, pace)
+
+    async def _over_quota(self, exchange: Exchange, incoming: Incoming, reply: Reply) -> bool:
+        """Refuse a call for which nothing is left; the others' headers say what is."""
+        settings = self.settings.of(incoming.instance).quota
+        if settings is None:
+            return False
+        exchange.ruling = ruling = self.quota.rule(
+            settings,
+            instance=incoming.instance,
+            key=key_of(incoming.headers),
+            tokens=reply.input_tokens + reply.output_tokens,
+        )
+        if ruling.retry_after is None:
+            return False
+        message = "The rate limit is reached. (simulated)"
+        await exchange.refuse(_TOO_MANY, message, retry_after=ruling.retry_after)
+        return True
 
     def _check_model(self, call: SimulatedCall) -> None:
         models = self.settings.of(call.instance).models

@@ -8,6 +8,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from millrace.providers.simulator.call import Incoming, SimulatedCall
+from millrace.providers.simulator.quota import Ruling
 from millrace.providers.simulator.reply import Frames, Reply
 from millrace.schemas.errors import RequestRefusedError
 from millrace.schemas.record import describe
@@ -56,6 +57,10 @@ class Wire(Protocol):
 
     def error(self, status: int, message: str, *, retry_after: float | None) -> bytes:
         """The body of an error status."""
+        ...
+
+    def quota_headers(self, ruling: Ruling, *, now: float) -> dict[str, str]:
+        """What is left of the rate limits, where the API says so."""
         ...
 
     def models(self, names: Sequence[str]) -> bytes:

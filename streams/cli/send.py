@@ -89,6 +89,7 @@ def send(
     ] = None,
     stream: Annotated[bool, typer.Option("--stream", help="Tokens as they come.")] = False,
     team: Annotated[str | None, typer.Option(help="Who asks, for the books.")] = None,
+    lane: Annotated[str | None, typer.Option(help="interactive or batch.")] = None,
     tag: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="A tag.")] = None,
     request_id: Annotated[
         str | None, typer.Option("--id", help="The request's id; the same again costs nothing.")
@@ -134,8 +135,8 @@ def send(
         variables=var or [], models=model or [], providers=provider or [], strategy=strategy,
         members=members, hardware=hardware, private=private, max_cost=max_cost,
         max_tokens=max_tokens, temperature=temperature, schema=schema, stream=stream, team=team,
-        tags=tag or [], request_id=request_id, conversation=conversation, reply_to=reply_to,
-        deadline=deadline, now=now,
+        lane=lane, tags=tag or [], request_id=request_id, conversation=conversation,
+        reply_to=reply_to, deadline=deadline, now=now,
     )  # fmt: skip
     if tree:
         if file is not None or raw:

@@ -226,3 +226,31 @@ def test_no_error_quotes_prompt_text(tmp_path: Path) -> None:
         with pytest.raises(PipelineError) as caught:
             strict.accept(Request.model_validate(body), request_id="r", accepted_at=NOW)
         assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "lane"),
+    [
+        ({}, "interactive"),
+        ({"lane": "batch"}, "batch"),
+        ({"team": "analytics"}, "batch"),
+        ({"team": "analytics", "lane": "interactive"}, "interactive"),
+        ({"task": "bug_fixing"}, "batch"),
+        ({"task": "bug_fixing", "team": "payments"}, "interactive"),
+        ({"replay": {"replay_id": "p", "original_request_id": "o"}}, "batch"),
+        (
+            {"replay": {"replay_id": "p", "original_request_id": "o"}, "lane": "interactive"},
+            "interactive",
+        ),
+    ],
+)
+def test_the_lane_is_the_request_s_or_the_team_s_or_the_task_s(
+    fields: dict[str, Any], lane: str
+) -> None:
+    """In this order; replays are batch work."""
+    policy = RequestPolicy(
+        team_lanes={"analytics": "batch", "payments": "interactive"},
+        task_lanes={"bug_fixing": "batch"},
+    )
+
+    assert accept({"prompt": "Why?", **fields}, policy).lane == lane

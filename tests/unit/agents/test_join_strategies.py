@@ -574,6 +574,20 @@ def test_answers_that_are_too_large_together_are_a_failure_of_the_member() -> No
     assert (error.code, "max_answers_bytes" in error.message) == ("too_large", True)
 
 
+def test_a_member_whose_answer_was_too_large_falls_back_and_says_why() -> None:
+    """The attempt has failed, though its model completed."""
+    members = (make_member(0), make_member(1, tiers=(0, 0)))
+    plan = strategy_plan("ensemble", *members, mode="vote", quorum=2)
+    topic = OutcomesTopic(join=make_join(max_answers_bytes=1_000))
+    answered(topic, plan, "a" * 600, "b" * 600)
+
+    (call,) = topic.calls
+    (first,) = call.history
+    assert (call.candidate, first.status) == (1, "failed")
+    assert first.error is not None
+    assert first.error.code == "too_large"
+
+
 def test_a_call_that_no_topic_takes_is_not_made() -> None:
     """The answers decide without it."""
     plan = ensemble_of(2, "merge", last="merge")

@@ -33,8 +33,14 @@ def test_the_example_config_shows_the_defaults() -> None:
     given = tomllib.loads(EXAMPLE.read_text("utf-8"))
     settings = load_settings(EXAMPLE, {})
     plain = load_settings(None, {})
-    examples = {("kafka", "bootstrap_servers"), ("kafka", "topics"), ("clickhouse", "url")}
-    examples |= {("validation", "tasks")}
+    examples = {
+        ("kafka", "bootstrap_servers"),
+        ("kafka", "topics"),
+        ("clickhouse", "url"),
+        ("requests", "team_lanes"),
+        ("requests", "task_lanes"),
+        ("validation", "tasks"),
+    }
 
     sections = [
         "kafka",

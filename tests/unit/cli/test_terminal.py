@@ -45,6 +45,8 @@ def test_the_status_line_says_how_it_goes() -> None:
 
     assert status_line(status) == "in flight 3 · done 1,200 · failed 1 · lag 7 · cost $1.50"
     assert "lag ? ·" in status_line(PipelineStatus())
+    limited = PipelineStatus(rate_limited=("openai", "vllm/large"))
+    assert status_line(limited).endswith(" · rate limit: openai, vllm/large")
 
 
 @pytest.mark.parametrize(

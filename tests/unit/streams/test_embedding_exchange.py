@@ -16,6 +16,7 @@ from millrace.providers.circuit import Circuits, CircuitSettings
 from millrace.providers.entry import ProviderEntry
 from millrace.providers.pricing import Pricing
 from millrace.providers.protocol import EmbeddingReply, EmbeddingRequest
+from millrace.providers.rate_limit import RateLimiter, RateLimits
 from millrace.providers.tokens import estimate_call, estimate_text
 from millrace.schemas.call import Call
 from millrace.schemas.cancellation import Cancellation
@@ -34,6 +35,7 @@ from millrace.schemas.vocabulary import CostSource
 from millrace.streams.call_records import CallRecords, ExchangeTopics
 from millrace.streams.cancellations import Cancellations
 from millrace.streams.exchange import Exchange
+from millrace.streams.quotas import Quotas
 from millrace.streams.reckoning import Reckoning
 from millrace.streams.retrying import Retrying
 
@@ -98,6 +100,7 @@ class Bench:
                 topics=ExchangeTopics(chunks="chunks", outcomes="outcomes", usage="usage"),
                 flush_seconds=3600.0,
             ),
+            quotas=Quotas(limiter=RateLimiter(limits=RateLimits(), now=time.monotonic)),
             retrying=Retrying(
                 backoff=Backoff(
                     settings=BackoffSettings(max_tries=self.max_tries), draw=lambda: 0.0

@@ -21,6 +21,7 @@ from millrace.providers.protocol import (
     ToolArgumentsDelta,
     UsageSoFar,
 )
+from millrace.providers.rate_limit import RateLimiter, RateLimits
 from millrace.schemas.budget import BudgetSettlement
 from millrace.schemas.call import Brief, Call, CascadeRule
 from millrace.schemas.cancellation import Cancellation
@@ -41,6 +42,7 @@ from millrace.schemas.vocabulary import CostSource
 from millrace.streams.call_records import CallRecords, ExchangeTopics
 from millrace.streams.cancellations import Cancellations
 from millrace.streams.exchange import Exchange
+from millrace.streams.quotas import Quotas
 from millrace.streams.reckoning import Reckoning
 from millrace.streams.retrying import Retrying
 
@@ -77,9 +79,14 @@ class Bench:
     backoff: BackoffSettings = field(default_factory=lambda: BackoffSettings(max_tries=1))
     ids: Iterator[int] = field(default_factory=lambda: count(1))
     local: bool = True
+    limits: RateLimits = field(default_factory=RateLimits)
 
     def __post_init__(self) -> None:
+        self.limiter = RateLimiter(limits=self.limits, now=self.seconds)
         self.cancellations = Cancellations(window=timedelta(hours=1), clock=lambda: self.now)
+
+    def seconds(self) -> float:
+        return (self.now - EPOCH).total_seconds()
 
     def exchange(self) -> Exchange:
         return Exchange(
@@ -101,6 +108,7 @@ class Bench:
                 topic="retries",
                 clock=lambda: self.now,
             ),
+            quotas=Quotas(limiter=self.limiter),
             cancellations=self.cancellations,
             clock=lambda: self.now,
             new_id=lambda: f"i{next(self.ids)}",
@@ -551,3 +559,104 @@ async def test_a_private_call_is_never_made_in_the_cloud() -> None:
     assert (outcome.status, outcome.error and outcome.error.code) == ("failed", "no_route")
     assert at_work.publisher.ledger == []
     assert at_work.provider.asked == []
+
+
+def limited(*steps: Step, **limits: float) -> Bench:
+    """A bench with rate limits, whose bucket is full."""
+    return Bench(ScriptedProvider(steps), limits=RateLimits.model_validate(limits))
+
+
+def delay(of: Bench, tokens: int = 1) -> float:
+    """Seconds until a call of the model may begin."""
+    return of.limiter.delay("m0", tokens)
+
+
+async def test_what_was_reserved_is_settled_by_what_the_call_took() -> None:
+    """100 tokens of the prompt and 512 of the answer were reserved, 15 were taken."""
+    at_bench = limited(*ANSWER, WHOLE, tokens_per_minute=600, burst_seconds=60)
+    await at_bench.exchange().run(streamed())
+
+    assert delay(at_bench, 585) == 0
+    assert delay(at_bench, 586) == pytest.approx(0.1)
+
+
+async def test_a_call_that_is_not_made_costs_nothing_of_the_limit() -> None:
+    """It was cancelled while it waited, or has expired."""
+    for past_deadline in (False, True):
+        at_bench = limited(WHOLE, requests_per_minute=1)
+        if past_deadline:
+            at_bench.now = at(60)
+        else:
+            at_bench.cancellations.add(Cancellation(request_id="r1"))
+        quota = at_bench.limiter.reserve("m0", 10)
+        await at_bench.exchange().run(make_call(), quota=quota)
+
+        assert delay(at_bench) == 0
+        assert at_bench.provider.asked == []
+
+
+async def test_a_call_that_could_not_be_sent_costs_nothing_of_the_limit() -> None:
+    """Its provider was never told of the quota."""
+    at_bench = limited(ProviderUnavailableError("every key is set aside"), requests_per_minute=1)
+    await at_bench.exchange().run(make_call())
+
+    assert delay(at_bench) == 0
+
+
+async def test_a_refusal_rests_the_model_until_its_time() -> None:
+    """As the provider said."""
+    at_bench = limited(requests_per_minute=6000)
+
+    async def send() -> None:
+        quota = at_bench.provider.asked[-1].quota
+        assert quota is not None
+        quota.sent_to("")
+
+    at_bench.provider.steps = (send, RateLimitedError("wait", retry_after=7))
+    await at_bench.exchange().run(make_call())
+
+    assert delay(at_bench) == pytest.approx(7)
+    assert at_bench.limiter.delay("another model", 1) == 0
+
+
+async def test_a_retry_in_place_reserves_anew_and_waits_its_turn() -> None:
+    """Another call that wants to begin meanwhile stands behind it."""
+    at_bench = limited(requests_per_minute=60_000, burst_seconds=0.001)
+    at_bench.backoff = BackoffSettings(max_tries=2, base_seconds=0.001)
+    tried = 0
+
+    async def fail_once() -> None:
+        nonlocal tried
+        tried += 1
+        quota = at_bench.provider.asked[-1].quota
+        assert quota is not None
+        quota.sent_to("")
+        if tried == 1:
+            raise ProviderUnavailableError("down")
+
+    at_bench.provider.steps = (fail_once, WHOLE)
+    await at_bench.exchange().run(make_call())
+
+    assert [each.status for each in at_bench.publisher.outcomes] == ["completed"]
+    quotas = [each.quota for each in at_bench.provider.asked]
+    assert len(set(map(id, quotas))) == 2
+    # Two requests of one a millisecond, on a clock that stands still.
+    assert delay(at_bench) == pytest.approx(0.002)
+
+
+async def test_a_retry_that_the_limit_keeps_waiting_goes_by_the_retries_topic() -> None:
+    """A place is not held for a minute; what it had reserved is there for others."""
+    at_bench = limited(requests_per_minute=1)
+    at_bench.backoff = BackoffSettings(max_tries=2, base_seconds=0.001)
+
+    async def send() -> None:
+        quota = at_bench.provider.asked[-1].quota
+        assert quota is not None
+        quota.sent_to("")
+
+    at_bench.provider.steps = (send, ProviderUnavailableError("down"))
+    await at_bench.exchange().run(make_call(make_job(seconds=600.0)))
+
+    assert [each.topic for each in at_bench.publisher.written].count("retries") == 1
+    assert at_bench.publisher.outcomes == []
+    assert delay(at_bench) == pytest.approx(60)
