@@ -1,6 +1,6 @@
 # Everything that is done with this repository. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint kafka kafka-stop up down lock bench
+.PHONY: help setup demo test check lint kafka kafka-stop up down lock bench faults
 
 BIN := .venv/bin
 KAFKA := scripts/kafka.py
@@ -40,6 +40,12 @@ down:  ## Stop them; their data stays
 bench: .venv/.dev  ## Measure against peers in the same run
 	$(BIN)/python bench/throughput.py
 	$(BIN)/python bench/in_flight.py
+
+faults: .venv/.dev  ## Inject N faults drawn from SEED, then bad input; a report at the end
+	MILLRACE_FUZZ_STREAMS=10000 MILLRACE_FAULTS_SEED=$(or $(SEED),1) \
+		$(BIN)/python -m pytest -q tests/faults/test_fuzzed_streams.py
+	PYTHONPATH=tests/faults:tests/fixtures $(BIN)/python -m harness \
+		--rounds $(or $(N),60) $(if $(SEED),--seed $(SEED))
 
 lock: .venv/.dev  ## Resolve the dependencies anew
 	$(BIN)/uv pip compile pyproject.toml $(LOCK) --output-file requirements.lock

@@ -13,13 +13,15 @@ from aiokafka.errors import (
 
 from millrace.providers.rate_limit import Reservation
 from millrace.schemas.call import Call
+from millrace.streams import crash_points
 from millrace.streams.admission import Admission, Arrival
+from millrace.streams.crash_points import CrashPoint
 from millrace.streams.dead_letters import SetAside
 from millrace.streams.exchange import Exchange
 from millrace.streams.kafka_settings import KafkaSettings
 from millrace.streams.offsets import OffsetTracker, Partition
 from millrace.streams.overtaken import Overtaken
-from millrace.streams.progress import commit_progress, unread
+from millrace.streams.progress import commit_with_what_is_ahead, resume_from_commits, unread
 from millrace.streams.publisher import translate
 from millrace.streams.raw_records import raw_record
 from millrace.streams.settings import CallerSettings
@@ -48,7 +50,8 @@ class Caller:
     - Before partitions are given up in a rebalance, calls in flight get `drain_seconds` to end.
       Those still running then go on if the partition comes back, and are not made a second time;
       otherwise they are broken off, and the partition's new owner makes them again.
-    - A call whose attempt this process has made already is not made again.
+    - A call whose attempt this process has made already is not made again, nor one that another
+      had ended by its last commit, be it behind a call that had not.
     """
 
     def __init__(
@@ -69,10 +72,15 @@ class Caller:
         self._topic = topic
         self._limit = in_flight
         self._settings = settings
+        self._kafka = kafka
+        self._group = group
         self._exchange = exchange
         self._set_aside = set_aside
         self._tracker = OffsetTracker()
         self._owned: set[Partition] = set()
+        self._unresumed: set[Partition] = set()
+        """Those whose commits have not been looked at yet."""
+        self._assignments = 0
         self._admission = admission
         self._overtaken = overtaken
         self._alarm: asyncio.TimerHandle | None = None
@@ -169,12 +177,28 @@ class Caller:
 
     async def _take(self, *, timeout_ms: int, max_records: int) -> None:
         batches = await self._consumer.getmany(timeout_ms=timeout_ms, max_records=max_records)
+        if self._unresumed and batches and not await self._resume():
+            return
         for at, records in batches.items():
             # What arrives while a partition is being given up is read again by its next owner.
             if Partition(*at) in self._owned:
                 for record in records:
                     self._take_up(record)
         self._begin_waiting()
+
+    async def _resume(self) -> bool:
+        """Learn what the commits say; False when partitions have changed hands meanwhile.
+
+        Then what has been read is read again. Not while they change hands: the group would wait.
+        """
+        assignment, partitions = self._assignments, self._unresumed
+        await resume_from_commits(
+            self._kafka, self._tracker, group=self._group, partitions=partitions
+        )
+        if assignment != self._assignments:
+            return False
+        self._unresumed = set()
+        return True
 
     async def _wait_for_room(self) -> None:
         """Pause the partitions until calls have ended; the group still hears from us."""
@@ -249,6 +273,10 @@ class Caller:
             self._admission.withdraw((partition,))
             self._forget(partition)
             self._tracker.start(partition, source.offset)
+        if self._tracker.was_finished(partition, source.offset):
+            # Whoever held the partition before had ended it behind one that had not.
+            self._tracker.finish(partition, source.offset)
+            return
         self._admission.put(source)
 
     def _begin(self, arrival: Arrival, place: "_Place | None" = None) -> None:
@@ -274,6 +302,8 @@ class Caller:
             await (await self._set_aside(arrival.source, arrival.problem))
         elif arrival.call is not None:
             await self._make_once(arrival.call, arrival.input_tokens, place)
+        if crash_points.armed:
+            crash_points.reach(CrashPoint.CALL_ACKNOWLEDGED)
         self._tracker.finish(arrival.partition, arrival.source.offset)
 
     async def _make_once(self, call: Call, input_tokens: int, place: "_Place | None") -> None:
@@ -309,12 +339,14 @@ class Caller:
             await self._commit()
 
     async def _commit(self) -> None:
-        await commit_progress(self._consumer, self._tracker, topic=self._topic)
+        await commit_with_what_is_ahead(self._consumer, self._tracker, topic=self._topic)
 
     async def _drain(self, seconds: float, partitions: set[Partition] | None = None) -> None:
         tasks = [task for task, at in self._tasks.items() if partitions is None or at in partitions]
         if tasks:
             await asyncio.wait(tasks, timeout=seconds)
+            if crash_points.armed:
+                crash_points.reach(CrashPoint.DRAINED)
 
     async def _break_off(self, tasks: "set[asyncio.Task[None]]") -> None:
         for task in tasks:
@@ -324,6 +356,7 @@ class Caller:
 
     async def _give_up(self, partitions: set[Partition]) -> None:
         self._owned -= partitions
+        self._assignments += 1
         await self._pass_on(partitions)
         await self._drain(self._settings.drain_seconds, partitions)
         await self._commit()
@@ -340,6 +373,8 @@ class Caller:
 
     async def _take_over(self, partitions: set[Partition]) -> None:
         self._owned = set(partitions)
+        self._unresumed = set(partitions)
+        self._assignments += 1
         everything = self._consumer.partitions_for_topic(self._topic)
         # The callers of an entry share its limits as they share its calls.
         self._admission.share = min(1.0, len(partitions) / max(1, len(everything or ())))

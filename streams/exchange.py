@@ -30,10 +30,12 @@ from millrace.schemas.ledger import UsageEvent
 from millrace.schemas.outcome import AttemptOutcome
 from millrace.schemas.usage import Timing
 from millrace.schemas.vocabulary import AttemptStatus, CancelledScope
+from millrace.streams import crash_points
 from millrace.streams.books import Spent
 from millrace.streams.call_records import CallRecords
 from millrace.streams.cancellations import Cancellations
 from millrace.streams.chunk_stream import ChunkStream
+from millrace.streams.crash_points import CrashPoint
 from millrace.streams.dead_letters import Clock
 from millrace.streams.embedding_exchange import embed
 from millrace.streams.quotas import Quotas
@@ -199,6 +201,8 @@ class Exchange:
         reply = Reply()
         with self._telling(call, permit, reply), self.quotas.keeping(quota, reply):
             await self.records.reserve(call, reservation)
+            if crash_points.armed:
+                crash_points.reach(CrashPoint.CALL_RESERVED)
             begun = _Begun(
                 call=call,
                 reckoning=reckoning,
@@ -218,6 +222,8 @@ class Exchange:
                 reply.spent = result.usage
                 await _finish_despite_cancellation(self._book(begun, result))
                 raise
+            if crash_points.armed:
+                crash_points.reach(CrashPoint.CALL_ANSWERED)
             result = self._spent(begun, status, error)
             reply.spent = result.usage
         verdict = self._verdict(begun)
@@ -272,6 +278,8 @@ class Exchange:
             await self._conclude(begun, result, error)
         else:
             await asyncio.gather(waiting, self._book(begun, result))
+            if crash_points.armed:
+                crash_points.reach(CrashPoint.CALL_PUT_OFF)
 
     async def _converse(self, begun: _Begun) -> tuple[AttemptStatus, ErrorInfo | None]:
         """Ask and read until the answer is whole, or is not going to be."""

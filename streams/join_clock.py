@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 import structlog
 
 from millrace.schemas.outcome import JoinTimeout
+from millrace.streams import crash_points
+from millrace.streams.crash_points import CrashPoint
 from millrace.streams.publisher import Publisher
 
 log = structlog.get_logger(__name__)
@@ -97,3 +99,5 @@ class JoinClock:
             heapq.heappush(self._heap, (now + REPEAT_SECONDS, request_id, due))
         for delivery in deliveries:
             await delivery
+            if crash_points.armed:
+                crash_points.reach(CrashPoint.TIMEOUT_WRITTEN)

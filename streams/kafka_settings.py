@@ -31,6 +31,10 @@ _CODEC_PACKAGE = "cramjam"
 DEAD_LETTER_FACTOR = 4
 """A dead letter holds a whole record of an internal topic, whose JSON it has to escape."""
 
+METADATA_SECONDS = 15.0
+"""How soon a group takes up partitions that were added to a topic; five minutes is the library's
+own, for which what lies there would wait."""
+
 
 class TopicSettings(Frozen):
     """What differs for one kind of topic; unset values are the pipeline's own."""
@@ -122,6 +126,7 @@ class KafkaSettings(KafkaConnection):
             "session_timeout_ms": _ms(self.session_timeout_seconds),
             "heartbeat_interval_ms": _ms(self.heartbeat_interval_seconds),
             "max_poll_interval_ms": _ms(self.poll_timeout_seconds),
+            "metadata_max_age_ms": _ms(METADATA_SECONDS),
         }
 
     def producer_kwargs(self, *, environ: Mapping[str, str] = os.environ) -> dict[str, Any]:

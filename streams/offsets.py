@@ -6,7 +6,10 @@ record that is still being worked on, whichever record finishes first.
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import NamedTuple
+
+from millrace.streams.finished_ahead import Run, covers, decode, encode, runs_of
 
 
 class Partition(NamedTuple):
@@ -16,6 +19,14 @@ class Partition(NamedTuple):
     partition: int
 
 
+class Commit(NamedTuple):
+    """What to commit for a partition."""
+
+    offset: int
+    metadata: str
+    """What is done beyond the offset."""
+
+
 @dataclass(slots=True)
 class _Progress:
     records: OrderedDict[int, bool] = field(default_factory=OrderedDict)
@@ -23,6 +34,22 @@ class _Progress:
     position: int | None = None
     """The next offset to read after a restart; None before anything has finished."""
     committed: int | None = None
+    noted: str = ""
+    """The metadata that the broker holds."""
+    before: tuple[Run, ...] = ()
+    """What others had finished beyond the offset that reading began at."""
+
+    def commit(self) -> Commit | None:
+        """The offset of the first record that is not done, and what is done beyond it.
+
+        None before there is anything to say.
+        """
+        if self.position is None and not any(self.records.values()):
+            return None
+        at = next(iter(self.records), self.position or 0)
+        past = next(reversed(self.records), at - 1) + 1
+        unread = (Run(max(run.first, past), run.past) for run in self.before if run.past > past)
+        return Commit(at, encode(at, chain(runs_of(self.records.items()), unread)))
 
 
 class OffsetTracker:
@@ -49,6 +76,9 @@ class OffsetTracker:
         floor = last if last is not None else (progress.position or 0) - 1
         if offset <= floor:
             raise ValueError(f"offset {offset} of {partition} read after {floor}")
+        if progress.before and progress.committed is not None and offset < progress.committed:
+            # The log was cut or made anew: what was done there says nothing of these records.
+            progress.before = ()
         progress.records[offset] = False
 
     def finish(self, partition: Partition, offset: int) -> None:
@@ -79,6 +109,34 @@ class OffsetTracker:
         progress = self._partitions.get(partition)
         if progress is not None:
             progress.committed = max(offset, progress.committed or 0)
+
+    def commits(self) -> dict[Partition, Commit]:
+        """As `committable`, with what is done beyond; also where only that has changed."""
+        wanted = {}
+        for partition, progress in self._partitions.items():
+            commit = progress.commit()
+            if commit is not None and commit != (progress.committed, progress.noted):
+                wanted[partition] = commit
+        return wanted
+
+    def committed_with(self, partition: Partition, commit: Commit) -> None:
+        """Note that the broker holds this one of `commits`."""
+        self.committed(partition, commit.offset)
+        progress = self._partitions.get(partition)
+        if progress is not None:
+            progress.noted = commit.metadata
+
+    def resume(self, partition: Partition, commit: Commit) -> None:
+        """Go on from a commit that somebody made for this partition."""
+        before = decode(commit.offset, commit.metadata)
+        self._partitions[partition] = _Progress(
+            committed=commit.offset, noted=commit.metadata, before=before
+        )
+
+    def was_finished(self, partition: Partition, offset: int) -> bool:
+        """Whether the commit that was resumed says that this record is done."""
+        progress = self._partitions.get(partition)
+        return progress is not None and bool(progress.before) and covers(progress.before, offset)
 
     def unfinished(self, partition: Partition) -> int:
         """How many records of the partition are being worked on."""

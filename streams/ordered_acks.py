@@ -14,6 +14,8 @@ from aiokafka.errors import KafkaError
 from faust.types import EventT
 
 from millrace.schemas.errors import PipelineError
+from millrace.streams import crash_points
+from millrace.streams.crash_points import CrashPoint
 from millrace.streams.deliveries import Delivery, ended
 from millrace.streams.publisher import translate
 from millrace.streams.state_table import StateTable
@@ -89,6 +91,8 @@ class OrderedAcks:
         while True:
             processed = await self._sent.get()
             await _all(processed.outputs)
+            if crash_points.armed:
+                crash_points.reach(CrashPoint.OUTPUTS_ACKNOWLEDGED)
             message = processed.event.message
             if self._holds(message.topic, message.partition):
                 for state in processed.states:
@@ -102,6 +106,8 @@ class OrderedAcks:
         while True:
             processed = await self._remembered.get()
             await _all(processed.writes)
+            if crash_points.armed:
+                crash_points.reach(CrashPoint.STATE_WRITTEN)
             processed.event.ack()
             self._under_way -= processed.records
             self._room.set()

@@ -20,6 +20,7 @@ from millrace.streams.embedded.broker import EmbeddedBroker
 from millrace.streams.embedded.topic_admin import EmbeddedTopicAdmin
 from millrace.streams.engine_owner import announce_owner
 from millrace.streams.health_view import HealthView
+from millrace.streams.kafka_connection import reconnect_after_resets
 from millrace.streams.kafka_topic_admin import KafkaTopicAdmin
 from millrace.streams.live_settings import LiveSettings
 from millrace.streams.loop_delay import measure_delay
@@ -63,6 +64,7 @@ async def run_pipeline(
         PipelineError: It cannot start, or cannot go on; the message says why. What was not
             finished is uncommitted, and is done after a restart.
     """
+    reconnect_after_resets()
     # As the files give them: an embedded broker's address, say, is filled in by whoever starts it.
     loaded = source.load()[0] if source is not None else settings
     if embedded is not None:

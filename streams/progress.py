@@ -1,7 +1,11 @@
 """What the consumers of this pipeline share: committing what is done, and counting what waits."""
 
+import asyncio
+from collections.abc import Iterable
+
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import (
     CommitFailedError,
     IllegalGenerationError,
@@ -11,9 +15,13 @@ from aiokafka.errors import (
     UnknownMemberIdError,
 )
 
-from millrace.streams.offsets import OffsetTracker
+from millrace.streams.kafka_settings import KafkaSettings
+from millrace.streams.offsets import Commit, OffsetTracker, Partition
 
 log = structlog.get_logger(__name__)
+
+RESUME_SECONDS = 5.0
+"""How long the first records of a partition may wait for what its commit says."""
 
 LOST_MEMBERSHIP = (
     CommitFailedError,
@@ -45,6 +53,52 @@ async def commit_progress(
     else:
         for partition, offset in offsets.items():
             tracker.committed(partition, offset)
+
+
+async def commit_with_what_is_ahead(
+    consumer: AIOKafkaConsumer, tracker: OffsetTracker, *, topic: str
+) -> None:
+    """As `commit_progress`, and note in the commit what is done beyond the offset."""
+    commits = tracker.commits()
+    if not commits:
+        return
+    try:
+        await consumer.commit(
+            {TopicPartition(*partition): tuple(commit) for partition, commit in commits.items()}
+        )
+    except LOST_MEMBERSHIP as error:
+        log.info("commit.skipped", topic=topic, reason=type(error).__name__)
+    except KafkaError as error:
+        log.warning("commit.failed", topic=topic, reason=type(error).__name__)
+    else:
+        for partition, commit in commits.items():
+            tracker.committed_with(partition, commit)
+
+
+async def resume_from_commits(
+    kafka: KafkaSettings, tracker: OffsetTracker, *, group: str, partitions: Iterable[Partition]
+) -> None:
+    """Tell the tracker what the group's commits say of these partitions.
+
+    Where the broker does not answer in time nothing is known, and more is done again.
+    """
+    wanted = [TopicPartition(*each) for each in partitions]
+    if not wanted:
+        return
+    # A consumer gives the offset alone.
+    admin = AIOKafkaAdminClient(**kafka.client_kwargs())
+    try:
+        async with asyncio.timeout(RESUME_SECONDS):
+            await admin.start()
+            found = await admin.list_consumer_group_offsets(group, partitions=wanted)
+    except (KafkaError, TimeoutError, OSError) as error:
+        log.warning("commits.unread", group=group, reason=type(error).__name__)
+        return
+    finally:
+        await admin.close()
+    for at, commit in found.items():
+        if commit.offset >= 0:
+            tracker.resume(Partition(*at), Commit(commit.offset, commit.metadata or ""))
 
 
 async def unread(consumer: AIOKafkaConsumer) -> int:

@@ -53,6 +53,11 @@ class Publisher:
                 **({} if linger_ms is None else {"linger_ms": linger_ms}),
             }
         )
+        # aiokafka has one setting for both: how long a batch may wait, and how long one request. A
+        # connection that went dead must be noticed long before its batches are given up.
+        self._producer.client._request_timeout_ms = round(  # noqa: SLF001
+            settings.request_timeout_seconds * 1000
+        )
         self._on_failure = on_failure
         self._max_record_bytes = settings.max_record_bytes
         self._batches = Batches(

@@ -19,7 +19,9 @@ from millrace.schemas.call import Call
 from millrace.schemas.errors import InvalidEventError, PipelineError
 from millrace.schemas.record import TRACE_HEADER
 from millrace.schemas.retry import Retry
+from millrace.streams import crash_points
 from millrace.streams.cancellations import Cancellations
+from millrace.streams.crash_points import CrashPoint
 from millrace.streams.dead_letters import Clock, RawRecord, SetAside
 from millrace.streams.deliveries import Delivery, ended
 from millrace.streams.kafka_settings import KafkaSettings
@@ -233,6 +235,8 @@ class Retries:
         if (error := delivery.exception()) is not None:
             self._failure = self._failure or error
             return
+        if crash_points.armed and identity is not None:
+            crash_points.reach(CrashPoint.RETRY_SENT_ON)
         self._tracker.finish(partition, offset)
         if identity is not None:
             self._sent[identity] = None

@@ -76,7 +76,13 @@ class Router:
             )
             return
         request_id = _readable_id(body) or origin.request_id()
-        digest = hashlib.blake2b(canonical_json(body), digest_size=16).hexdigest()
+        try:
+            digest = _digest(body)
+        except InvalidEventError as error:
+            if self.seen.get(request_id.encode()) is not None:
+                raise
+            await self._reject(source, body, request_id, error, outputs)
+            return
         if self._known(request_id, digest, source, outputs):
             return
         try:
@@ -240,6 +246,17 @@ def _parse(source: RawRecord) -> dict[str, Any]:
             f"a request must be a JSON object, not {type(body).__name__}", code="invalid_request"
         )
     return body
+
+
+def _digest(body: dict[str, Any]) -> str:
+    try:
+        canonical = canonical_json(body)
+    except TypeError as error:
+        # orjson reads 1,024 levels and writes 254.
+        raise InvalidEventError(
+            "the request is nested too deeply; at most 254 levels are taken", code="invalid_request"
+        ) from error
+    return hashlib.blake2b(canonical, digest_size=16).hexdigest()
 
 
 def _trace(source: RawRecord) -> Headers:

@@ -18,6 +18,8 @@ from millrace.schemas.record import SCHEMA_HEADER
 from millrace.schemas.request import Request
 from millrace.schemas.response import Response
 from millrace.sinks.protocol import ReceivedRequest, RowsRejectedError, Sink, SinkRecord
+from millrace.streams import crash_points
+from millrace.streams.crash_points import CrashPoint
 from millrace.streams.dead_letters import RawRecord, SetAside
 from millrace.streams.kafka_settings import KafkaSettings
 from millrace.streams.progress import LOST_MEMBERSHIP, unread
@@ -176,6 +178,8 @@ class SinkConsumer:
                 await self._stay_a_member()
             else:
                 break
+        if crash_points.armed:
+            crash_points.reach(CrashPoint.ROWS_INSERTED)
         self.stored += len(self._batch)
         self.batches += bool(self._batch)
         self._batch = []

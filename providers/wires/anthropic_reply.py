@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from millrace.providers.failures import from_document
-from millrace.providers.protocol import ProviderEvent, ReasoningDelta, TextDelta, UsageSoFar
+from millrace.providers.protocol import ProviderEvent, UsageSoFar
 from millrace.providers.wires.anthropic_usage import anthropic_usage, merge_usage
 from millrace.providers.wires.frames import EventFrames
 from millrace.providers.wires.openai_usage import proxied_cost
@@ -85,12 +85,10 @@ class AnthropicReply(Reply):
         match delta["type"]:
             case "text_delta":
                 if text := delta["text"]:
-                    self._text.append(text)
-                    yield TextDelta(text)
+                    yield self._add_text(text)
             case "thinking_delta":
                 if text := delta["thinking"]:
-                    self._reasoning.append(text)
-                    yield ReasoningDelta(text)
+                    yield self._add_reasoning(text)
             case "input_json_delta":
                 # Blocks of tools that the server runs itself have such deltas too.
                 if index in self._tool_inputs and (piece := delta["partial_json"]):
@@ -113,12 +111,10 @@ class AnthropicReply(Reply):
         match block["type"]:
             case "text":
                 if text := block["text"]:
-                    self._text.append(text)
-                    yield TextDelta(text)
+                    yield self._add_text(text)
             case "thinking":
                 if text := block["thinking"]:
-                    self._reasoning.append(text)
-                    yield ReasoningDelta(text)
+                    yield self._add_reasoning(text)
             case "tool_use":
                 self._tool_inputs[index] = block.get("input") or None
                 yield from self._tools.add(index, call_id=block["id"], name=block["name"])

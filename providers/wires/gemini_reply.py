@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from millrace.providers.failures import from_document
-from millrace.providers.protocol import ProviderEvent, ReasoningDelta, TextDelta, UsageSoFar
+from millrace.providers.protocol import ProviderEvent, UsageSoFar
 from millrace.providers.wires.frames import EventFrames
 from millrace.providers.wires.wire import Reply, ReplyLimits, count
 from millrace.schemas.errors import ReplyInvalidError, RequestRefusedError
@@ -80,11 +80,9 @@ class GeminiReply(Reply):
             if not text:
                 return
             if part.get("thought"):
-                self._reasoning.append(text)
-                yield ReasoningDelta(text)
+                yield self._add_reasoning(text)
             else:
-                self._text.append(text)
-                yield TextDelta(text)
+                yield self._add_text(text)
         elif "functionCall" in part:
             call = part["functionCall"]
             yield from self._tools.add(

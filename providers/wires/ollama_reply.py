@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from millrace.providers.failures import from_document
-from millrace.providers.protocol import ProviderEvent, ReasoningDelta, TextDelta, UsageSoFar
+from millrace.providers.protocol import ProviderEvent, UsageSoFar
 from millrace.providers.wires.frames import LineFrames
 from millrace.providers.wires.wire import Reply, ReplyLimits, count
 from millrace.schemas.usage import Usage
@@ -36,12 +36,10 @@ class OllamaReply(Reply):
         if message:
             thinking = message.get("thinking")
             if thinking:
-                self._reasoning.append(thinking)
-                yield ReasoningDelta(thinking)
+                yield self._add_reasoning(thinking)
             content = message.get("content")
             if content:
-                self._text.append(content)
-                yield TextDelta(content)
+                yield self._add_text(content)
             for call in message.get("tool_calls") or ():
                 function = call["function"]
                 yield from self._tools.add(

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from millrace.providers.failures import from_document
-from millrace.providers.protocol import ProviderEvent, ReasoningDelta, TextDelta, UsageSoFar
+from millrace.providers.protocol import ProviderEvent, UsageSoFar
 from millrace.providers.wires.frames import EventFrames
 from millrace.providers.wires.openai_usage import openai_cost, openai_usage, proxied_cost
 from millrace.providers.wires.wire import Reply, ReplyLimits
@@ -92,8 +92,7 @@ class OpenAiReply(Reply):
             content = delta.get("content")
             if content:
                 if type(content) is str:
-                    self._text.append(content)
-                    yield TextDelta(content)
+                    yield self._add_text(content)
                 else:
                     yield from self._read_parts(content)
             if len(delta) > 1 or not content:
@@ -108,7 +107,7 @@ class OpenAiReply(Reply):
     def _read_beside_content(self, delta: dict[str, Any]) -> Iterator[ProviderEvent]:
         reasoning = delta.get("reasoning_content") or delta.get("reasoning")
         if reasoning:
-            yield self._think(reasoning)
+            yield self._add_reasoning(reasoning)
         if delta.get("tool_calls"):
             yield from self._read_tool_calls(delta["tool_calls"])
         elif (function := delta.get("function_call")) and function.get("name"):
@@ -144,13 +143,12 @@ class OpenAiReply(Reply):
         for part in parts:
             match part.get("type"):
                 case "text" if part.get("text"):
-                    self._text.append(part["text"])
-                    yield TextDelta(part["text"])
+                    yield self._add_text(part["text"])
                 case "thinking":
                     inner = part.get("thinking") or []
                     thought = inner if type(inner) is str else "".join(p["text"] for p in inner)
                     if thought:
-                        yield self._think(thought)
+                        yield self._add_reasoning(thought)
                 case "text" | "reference":
                     pass
                 case _:
@@ -171,10 +169,6 @@ class OpenAiReply(Reply):
             if type(arguments) is not str:
                 arguments = orjson.dumps(arguments).decode()
             yield from self._tools.add(key, call_id=call_id, name=name, arguments=arguments)
-
-    def _think(self, text: str) -> ReasoningDelta:
-        self._reasoning.append(text)
-        return ReasoningDelta(text)
 
     def _reported_cost(self) -> Decimal | None:
         cost = openai_cost(self._raw_usage) if self._raw_usage else None

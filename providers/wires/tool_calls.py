@@ -56,7 +56,17 @@ class ToolCallPieces:
         arguments: str = "",
         signature: str | None = None,
     ) -> Iterator[ToolArgumentsDelta]:
-        """Take a piece and give the delta for it; nothing when it says nothing new."""
+        """Take a piece and give the delta for it; nothing when it says nothing new.
+
+        Raises:
+            TypeError: A part of it is no text.
+        """
+        if not (
+            isinstance(arguments, str)
+            and isinstance(name, str | None)
+            and isinstance(call_id, str | None)
+        ):
+            raise TypeError("a part of a tool call is no text")
         index = self._by_key.get(key)
         if index is None:
             index = self._by_key[key] = len(self._calls)

@@ -6,7 +6,13 @@ from decimal import Decimal
 from typing import Any, ClassVar, Protocol
 
 from millrace.providers.failures import truncated
-from millrace.providers.protocol import Completion, ModelRequest, ProviderEvent
+from millrace.providers.protocol import (
+    Completion,
+    ModelRequest,
+    ProviderEvent,
+    ReasoningDelta,
+    TextDelta,
+)
 from millrace.providers.wires.documents import (
     MISSHAPEN,
     EncodedRequest,
@@ -100,7 +106,11 @@ class Reply(ABC):
             yield from self._read_rest()
         if not (self._complete or self.ended):
             raise truncated()
-        yield self._completion()
+        try:
+            completion = self._completion()
+        except MISSHAPEN as error:
+            raise misshapen(error) from error
+        yield completion
 
     def _read_rest(self) -> Iterator[ProviderEvent]:
         for payload in self._frames.close():
@@ -119,6 +129,20 @@ class Reply(ABC):
     @abstractmethod
     def _read(self, document: Any) -> Iterator[ProviderEvent]:
         """Translate one JSON payload."""
+
+    def _add_text(self, text: Any) -> TextDelta:
+        """Add to the answer; whatever is no text does not have the wire's shape."""
+        if type(text) is not str:
+            raise TypeError(f"text is {type(text).__name__}")
+        self._text.append(text)
+        return TextDelta(text)
+
+    def _add_reasoning(self, text: Any) -> ReasoningDelta:
+        """Add to the reasoning, likewise."""
+        if type(text) is not str:
+            raise TypeError(f"reasoning is {type(text).__name__}")
+        self._reasoning.append(text)
+        return ReasoningDelta(text)
 
     def _reported_cost(self) -> Decimal | None:
         return None

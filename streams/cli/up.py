@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from millrace.schemas.errors import ConfigurationError
+from millrace.streams import crash_points
 from millrace.streams.cli.broker import state_file
 from millrace.streams.cli.options import ConfigFile, EnvFile, config_source
 from millrace.streams.cli.output import say
@@ -129,6 +130,8 @@ async def _up(
         show, live = stack.enter_context(_status_line())
         # After the line is there, which logs must be written above.
         configure_logs(settings.log, role=",".join(sorted(roles)))
+        if point := crash_points.arm(environ):
+            say(f"{crash_points.VARIABLE} is set: this process dies at {point.value!r}.", err=True)
         stack.enter_context(stop_on_signals(stop, on_first=_say_stopping))
         stack.enter_context(reload_on_hangup(reload))
         broker = None

@@ -23,6 +23,15 @@ BAD: dict[str, tuple[bytes | None, str]] = {
 }
 """Values of which no request id can be read."""
 
+
+def nested(levels: int) -> dict[str, Any]:
+    """JSON that can be read, and is too deep to be written again."""
+    value: dict[str, Any] = {}
+    for _ in range(levels):
+        value = {"a": value}
+    return value
+
+
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown field": ({"prompt": "x", "colour": "blue"}, "invalid_request"),
     "an unknown task": ({"prompt": "x", "task": "cooking"}, "invalid_request"),
@@ -48,6 +57,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"prompt": "x", "reply_to": "no.such.replies"},
         "reply_to_not_allowed",
     ),
+    "nested too deeply": ({"prompt": "x", "variables": nested(300)}, "invalid_request"),
     "too large": ({"prompt": "x" * 950_000}, "too_large"),
 }
 """Requests whose id can be read, so that their sender hears of it."""

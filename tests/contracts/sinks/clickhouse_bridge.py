@@ -51,7 +51,7 @@ class Bridge:
     def __init__(self, *, folder: str, password: str) -> None:
         self._folder = folder
         self._authorization = "Basic " + base64.b64encode(f"millrace:{password}".encode()).decode()
-        self._faults = {"lose_answers": 0, "busy": 0}
+        self._faults = {"lose_answers": 0, "busy": 0, "full": 0}
         # The engine stays open as long as one connection does.
         self._kept = chdb.connect(folder)
 
@@ -73,6 +73,8 @@ class Bridge:
         insert = _INSERT.match(body)
         if insert and self._take("busy"):
             return _failure(503, 252, "Too many parts. Merges are slower. (TOO_MANY_PARTS)")
+        if insert and self._take("full"):
+            return _failure(500, 243, "Cannot reserve 1.00 MiB. (NOT_ENOUGH_SPACE)")
         try:
             result = await asyncio.to_thread(self._run, dict(request.query), body, insert)
         except RuntimeError as error:

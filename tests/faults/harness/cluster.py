@@ -1,0 +1,188 @@
+"""A whole pipeline, each role in a process of its own, behind proxies that the harness owns."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from broker_under_test import BrokerUnderTest
+from harness.clock import JumpingClock
+from harness.outside import ROLES, Store, Upstream, WaysIn
+from harness.tcp_proxy import TcpProxy
+from kafka_process import KafkaProcess, free_port
+from pipeline_process import RoleProcess
+from pipeline_under_test import pipeline_settings
+
+from millrace.sinks.query import ClickHouseReader
+from millrace.sinks.settings import ClickHouseSettings
+from millrace.streams.kafka_settings import KafkaSettings
+
+KEY = "canary-key-7f3a91c2"
+"""The providers' key. It may stand in no topic, no table, no log."""
+PASSWORD = "canary-password-5c1e"  # noqa: S105 (of a store that lives as long as the harness)
+PROMPT_MARK = "canary-prompt-e91b"
+"""In every prompt. It may stand in topics and tables, in no log."""
+_KEY_VARIABLE = "HARNESS_PROVIDER_KEY"
+SESSION_SECONDS = 4.0
+REQUEST_SECONDS = 8.0
+DRAIN_SECONDS = 8.0
+
+
+@dataclass(eq=False)
+class Cluster:
+    """Everything that a fault may be done to."""
+
+    folder: Path
+    partitions: int
+    kafka: KafkaProcess
+    to_broker: dict[str, TcpProxy]
+    """By role."""
+    to_provider: TcpProxy
+    to_store: TcpProxy
+    upstream: Upstream
+    store: Store
+    clock: JumpingClock
+    prefix: str
+    proxied: bool
+    """Whether the roles go by way of the proxies; where times are measured they do not."""
+    workers: dict[str, RoleProcess] = field(default_factory=dict)
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """The way in that no fault touches but the broker's own."""
+        return self.kafka.bootstrap_servers
+
+    @property
+    def app_id(self) -> str:
+        """What the groups' names begin with."""
+        return self.prefix.strip(".")
+
+    def topic(self, name: str) -> str:
+        """A full topic name."""
+        return f"{self.prefix}{name}"
+
+    async def add(self, role: str, *, name: str | None = None, **environ: str) -> RoleProcess:
+        """Start one more process of a role."""
+        worker = RoleProcess(
+            self.tree(role),
+            folder=self.folder,
+            roles=role,
+            name=name,
+            environ={_KEY_VARIABLE: KEY, **self.clock.environ},
+        )
+        await worker.start(**environ)
+        self.workers[worker.name] = worker
+        return worker
+
+    async def remove(self, name: str) -> float:
+        """SIGTERM a process; returns the seconds that it took to drain."""
+        return await self.workers.pop(name).terminate()
+
+    @asynccontextmanager
+    async def reader(self) -> AsyncIterator[ClickHouseReader]:
+        """SQL on the store, not by way of the proxy."""
+        reader = ClickHouseReader(settings=ClickHouseSettings(url=self._store_url(self.store.port)))
+        await reader.open()
+        try:
+            yield reader
+        finally:
+            await reader.aclose()
+
+    def tree(self, role: str) -> dict[str, Any]:
+        """The settings of a role's processes."""
+        broker, provider, store = self.kafka.port, self.upstream.port, self.store.port
+        if self.proxied:
+            broker = self.to_broker[role].port
+            provider, store = self.to_provider.port, self.to_store.port
+        kafka = KafkaSettings(
+            bootstrap_servers=(f"127.0.0.1:{broker}",),
+            topic_prefix=self.prefix,
+            partitions=self.partitions,
+        )
+        tree = pipeline_settings(
+            BrokerUnderTest(kafka, None),
+            f"http://127.0.0.1:{provider}",
+            self.folder,
+            clickhouse={
+                "url": self._store_url(store),
+                "batch_seconds": 0.3,
+                "connect_timeout_seconds": 2,
+                "request_timeout_seconds": 2,
+            },
+            caller={
+                "drain_seconds": DRAIN_SECONDS,
+                "commit_interval_seconds": 0.2,
+                # What one fault did to a circuit must not show in the next one.
+                "circuit": {"consecutive_failures": 10_000, "minimum_calls": 10_000},
+            },
+            log={"level": "info", "format": "json"},
+        )
+        tree["kafka"]["session_timeout_seconds"] = SESSION_SECONDS
+        # How soon a connection that went dead is given up.
+        tree["kafka"]["request_timeout_seconds"] = REQUEST_SECONDS
+        for entry in tree["providers"].values():
+            entry["api_key_env"] = [_KEY_VARIABLE]
+            entry["timeouts"] = {"connect": 2.0, "first_token": 4.0, "idle": 3.0}
+        return tree
+
+    def _store_url(self, port: int) -> str:
+        return f"http://millrace:{PASSWORD}@127.0.0.1:{port}"
+
+
+@asynccontextmanager
+async def cluster(
+    folder: Path,
+    *,
+    seed: int,
+    partitions: int = 2,
+    roles: tuple[str, ...] = ROLES,
+    proxied: bool = True,
+) -> AsyncIterator[Cluster]:
+    """Everything started, one process a role; taken down in any case.
+
+    Raises:
+        KafkaUnavailableError: Kafka cannot run here.
+    """
+    ways = WaysIn()
+    async with AsyncExitStack() as stack:
+        upstream = Upstream(port=free_port(), seed=seed)
+        await upstream.start()
+        stack.push_async_callback(upstream.stop)
+        store = Store(folder, password=PASSWORD)
+        await store.start()
+        stack.push_async_callback(store.stop)
+        to_broker = {
+            role: await stack.enter_async_context(TcpProxy(upstream_port=ways.behind[role]))
+            for role in ROLES
+        }
+        to_provider = await stack.enter_async_context(TcpProxy(upstream_port=upstream.port))
+        to_store = await stack.enter_async_context(TcpProxy(upstream_port=store.port))
+        kafka = ways.kafka(folder, {role: proxy.port for role, proxy in to_broker.items()})
+        await asyncio.to_thread(kafka.start)
+        stack.callback(kafka.stop)
+        found = Cluster(
+            folder=folder,
+            partitions=partitions,
+            kafka=kafka,
+            to_broker=to_broker,
+            to_provider=to_provider,
+            to_store=to_store,
+            upstream=upstream,
+            store=store,
+            clock=JumpingClock(folder),
+            prefix=f"h{seed}.",
+            proxied=proxied,
+        )
+        stack.push_async_callback(_end_all, found)
+        for role in roles:
+            await found.add(role)
+        yield found
+
+
+async def _end_all(found: Cluster) -> None:
+    for worker in found.workers.values():
+        if worker.pid is not None:
+            worker.thaw()
+            await worker.kill()

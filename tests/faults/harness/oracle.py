@@ -1,0 +1,285 @@
+"""What must hold whatever happened, judged from outside: topics, the simulator, SQL.
+
+Each check returns what it found wrong, in words; an empty list is a pass. Nothing here asks
+the pipeline how it is doing.
+"""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.load import Sent
+from harness.tape import Entry, Tape
+from harness.watch import Commit
+
+from millrace.sinks.query import ClickHouseReader
+
+_SHOWN = 8
+_CLOCK_SECONDS = 0.05
+"""Records bear the time at which a producer made them; commits are seen by this process."""
+_BOOKED = """
+SELECT request_id, row_id, precedence, usage_source, status, input_tokens, cached_tokens,
+       output_tokens
+FROM attempts FINAL ORDER BY request_id, row_id LIMIT 1000000
+"""
+_TABLES = """
+SELECT name FROM system.tables WHERE database = currentDatabase() AND engine LIKE '%Merge%'
+"""
+
+
+_TAPE_SECONDS = 2.0
+"""How far the tape may be behind."""
+
+
+def one_end_each(tape: Tape, sent: Iterable[Sent]) -> list[str]:
+    """Every request has exactly one terminal record, however often it lies there."""
+    wrong = []
+    for each in sent:
+        ends = tape.ends.get(each.request_id, [])
+        different = {json.dumps(end, sort_keys=True) for end in ends}
+        if len(different) != 1:
+            wrong.append(f"{each.request_id} has {len(different)} different ends")
+        elif ends[0]["status"] not in each.ends:
+            error = (ends[0].get("error") or {}).get("code")
+            wrong.append(f"{each.request_id} ended as {ends[0]['status']} ({error})")
+    return wrong
+
+
+def gapless_streams(tape: Tape, sent: Iterable[Sent]) -> list[str]:
+    """Chunks of each invocation count from 0 without gaps; the winner's make the answer."""
+    wrong = []
+    wanted = {each.request_id for each in sent if each.stream}
+    streams: dict[tuple[Any, ...], list[Entry]] = defaultdict(list)
+    for entry in tape.entries["chunks"]:
+        body = entry.body
+        if body["request_id"] in wanted:
+            key = (body["request_id"], body["member"], body["attempt"], body["invocation"])
+            streams[key].append(entry)
+    texts: dict[str, set[str]] = defaultdict(set)
+    for key, chunks in streams.items():
+        # Partitions that are added move a key: then the order holds on each of its partitions.
+        ordered = sorted(chunks, key=lambda each: (each.partition, each.offset))
+        chunks.sort(key=lambda each: int(each.body["sequence"]))
+        numbers = [each.body["sequence"] for each in chunks]
+        moved = len({each.partition for each in chunks}) > 1
+        if numbers != list(range(len(numbers))) or (ordered != chunks and not moved):
+            wrong.append(f"the stream {key} counts {[each.body['sequence'] for each in ordered]}")
+        if chunks[-1].body.get("end") in ("stop", "length"):
+            texts[key[0]].add("".join(each.body["delta"] for each in chunks))
+    for request_id in wanted:
+        ends = tape.ends.get(request_id)
+        if ends and ends[0]["status"] == "completed" and ends[0]["text"] not in texts[request_id]:
+            wrong.append(f"no whole stream of {request_id} makes its answer")
+    return wrong
+
+
+def paid_twice(tape: Tape) -> dict[str, int]:
+    """Attempts that were called more than once, and how often beyond the first time."""
+    rows: dict[str, set[str]] = defaultdict(set)
+    for entry in tape.entries["usage"]:
+        if entry.schema == "usage-event":
+            body = entry.body
+            attempt = f"{body['request_id']}/{body['member']}/{body['attempt']}"
+            rows[attempt].add(body["invocation"])
+    return {attempt: len(found) - 1 for attempt, found in rows.items() if len(found) > 1}
+
+
+def calls_in_flight(tape: Tape, *, since: float) -> int:
+    """Invocations in the ledger of attempts that have not ended, or ended only after `since`."""
+    ended = _done_at(tape)
+    begun = {
+        f"{entry.body['request_id']}/{entry.body['member']}/{entry.body['attempt']}"
+        for entry in tape.entries["usage"]
+        if entry.schema == "usage-event"
+    }
+    return sum(ended.get(attempt, float("inf")) >= since for attempt in begun)
+
+
+def every_call_is_in_the_ledger(tape: Tape, lines: Sequence[dict[str, Any]]) -> list[str]:
+    """The simulator was asked no more often than the ledger's topic says, request by request."""
+    booked: Counter[str] = Counter()
+    for row in {
+        entry.body["row_id"] for entry in tape.entries["usage"] if entry.schema == "usage-event"
+    }:
+        booked[row.split("/", 1)[0]] += 1
+    asked = Counter(request_id for request_id, _ in _by_request(lines))
+    return [
+        f"{request_id} was asked {count} times and booked {booked[request_id]} times"
+        for request_id, count in asked.items()
+        if count > booked[request_id]
+    ]
+
+
+async def books_are_right(reader: ClickHouseReader, lines: Sequence[dict[str, Any]]) -> list[str]:
+    """ClickHouse holds what the simulator told, to the token, request by request.
+
+    A call whose process died before it could book the answer stays as reserved; so many of a
+    request's told calls may be missing, no more.
+    """
+    rows = [_named(row) for row in (await reader.query(_BOOKED)).rows]
+    reported: dict[str, Counter[tuple[int, int, int]]] = defaultdict(Counter)
+    lost: Counter[str] = Counter()
+    count: Counter[str] = Counter()
+    for row in rows:
+        count[row["request_id"]] += 1
+        if int(row["precedence"]) == 1 or row["usage_source"] == "estimated":
+            lost[row["request_id"]] += 1
+        elif row["status"] == "completed":
+            reported[row["request_id"]][_tokens(row)] += 1
+    told: dict[str, Counter[tuple[int, int, int]]] = defaultdict(Counter)
+    asked: Counter[str] = Counter()
+    for request_id, line in _by_request(lines):
+        asked[request_id] += 1
+        if line["usage_reported"] and line["ended"] == "complete":
+            told[request_id][
+                (line["input_tokens"], line["cached_tokens"], line["generated_tokens"])
+            ] += 1
+    wrong = []
+    for request_id in sorted({*told, *reported}):
+        invented = reported[request_id] - told[request_id]
+        missing = (told[request_id] - reported[request_id]).total()
+        if invented:
+            wrong.append(f"{request_id} is booked with {dict(invented)}, which nobody told")
+        if missing > lost[request_id]:
+            wrong.append(
+                f"{request_id}: {missing} told calls are not booked, "
+                f"and only {lost[request_id]} are marked as lost or estimated"
+            )
+    wrong += [
+        f"{request_id} has {count[request_id]} rows for {number} calls"
+        for request_id, number in asked.items()
+        if count[request_id] < number
+    ]
+    return wrong
+
+
+def nothing_committed_past_unfinished_work(
+    tape: Tape, commits: Iterable[Commit], *, prefix: str
+) -> list[str]:
+    """At each commit of a caller, all before it had an outcome, or a wait, by then."""
+    done_at = _done_at(tape)
+    calls = _calls(tape, prefix=prefix)
+    wrong = []
+    checked: dict[tuple[str, int], int] = defaultdict(int)
+    for commit in sorted(commits, key=lambda each: each.at):
+        at = (commit.partition.topic.removeprefix(prefix), commit.partition.partition)
+        if "-caller-" not in commit.group:
+            continue
+        for offset, attempt in calls[at][checked[at] :]:
+            if offset >= commit.offset:
+                break
+            checked[at] += 1
+            if done_at.get(attempt, float("inf")) > commit.at + _CLOCK_SECONDS:
+                wrong.append(f"{attempt} was committed past and not done ({at}, {offset})")
+    return wrong
+
+
+def _done_at(tape: Tape) -> dict[str, float]:
+    """When each attempt was first over, in seconds since the epoch, by the record that says so."""
+    done: dict[str, float] = {}
+    for entry in (*tape.entries["outcomes"], *tape.entries["retries"]):
+        at = entry.timestamp_ms / 1000
+        if at > entry.seen_at:
+            # Made by a process whose clock was ahead.
+            at = entry.seen_at - _TAPE_SECONDS
+        for attempt in _attempts_done(entry):
+            done[attempt] = min(at, done.get(attempt, at))
+    return done
+
+
+def _calls(tape: Tape, *, prefix: str) -> dict[tuple[str, int], list[tuple[int, str]]]:
+    """The offsets and attempts of each partition of calls, dead letters left out."""
+    dead = {
+        (entry.body["topic"], entry.body["partition"], entry.body["offset"])
+        for entry in tape.entries["dead-letters"]
+    }
+    found: dict[tuple[str, int], list[tuple[int, str]]] = defaultdict(list)
+    for topic, entries in tape.entries.items():
+        if topic.startswith("calls."):
+            for entry in entries:
+                if (prefix + topic, entry.partition, entry.offset) not in dead:
+                    found[topic, entry.partition].append((entry.offset, _attempt(entry.body)))
+    return found
+
+
+async def keeps_secrets(
+    tape: Tape, reader: ClickHouseReader, *, folder: Path, key: str, password: str, prompt: str
+) -> list[str]:
+    """No key in anything written, and no prompt in logs and errors."""
+    wrong = []
+    for log in folder.glob("*.log"):
+        text = log.read_text("utf-8", errors="replace")
+        wrong += [
+            f"{log.name} holds the {name}"
+            for name, secret in (("key", key), ("password", password), ("prompt", prompt))
+            if secret in text
+        ]
+    for topic, entries in tape.entries.items():
+        for entry in entries:
+            if key.encode() in entry.value or password.encode() in entry.value:
+                wrong.append(f"a record of {topic} holds a secret (offset {entry.offset})")
+            error = entry.body.get("error")
+            if isinstance(error, dict) and prompt in str(error.get("message")):
+                wrong.append(f"an error on {topic} holds a prompt (offset {entry.offset})")
+    for (table,) in (await reader.query(_TABLES)).rows:
+        sql = f"SELECT count() FROM {table} WHERE position(toString(tuple(*)), '{key}') > 0"  # noqa: S608
+        if int((await reader.query(sql)).rows[0][0]):
+            wrong.append(f"the table {table} holds the key")
+    return wrong
+
+
+def shown(wrong: Sequence[str]) -> str:
+    """The first few of them, and how many there are."""
+    more = f" (and {len(wrong) - _SHOWN} more)" if len(wrong) > _SHOWN else ""
+    return "; ".join(wrong[:_SHOWN]) + more
+
+
+def _by_request(lines: Sequence[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
+    """Lines with the request that each belongs to; a spent directive leaves no label."""
+    labels = {line["messages_sha256"]: line["label"] for line in lines if line["label"]}
+    return [
+        (labels[line["messages_sha256"]], line)
+        for line in lines
+        if line["messages_sha256"] in labels
+    ]
+
+
+def _tokens(row: dict[str, Any]) -> tuple[int, int, int]:
+    return int(row["input_tokens"]), int(row["cached_tokens"]), int(row["output_tokens"])
+
+
+def _named(row: Sequence[Any]) -> dict[str, Any]:
+    names = (
+        "request_id",
+        "row_id",
+        "precedence",
+        "usage_source",
+        "status",
+        "input_tokens",
+        "cached_tokens",
+        "output_tokens",
+    )
+    return dict(zip(names, row, strict=True))
+
+
+def _attempt(call: dict[str, Any]) -> str:
+    return f"{call['job']['request_id']}/{call.get('member', 0)}/{call.get('attempt', 1)}"
+
+
+def _attempts_done(entry: Entry) -> list[str]:
+    """The attempts that this record says are over, those of its call's history included."""
+    call = entry.body.get("call")
+    if not call:
+        return []
+    request_id, member = call["job"]["request_id"], call.get("member", 0)
+    earlier = [
+        f"{request_id}/{each.get('member', 0)}/{each['attempt']}"
+        for each in call.get("history", ())
+    ]
+    own = [f"{request_id}/{member}/{call.get('attempt', 1)}"] if entry.topic == "outcomes" else []
+    # Put off as it is, because its circuit is open: the wait itself is what follows.
+    if entry.topic == "retries" and not earlier:
+        own = [_attempt(call)]
+    return [*own, *earlier]

@@ -1,0 +1,183 @@
+"""Looks at a running pipeline from outside: progress of every group, memory of every process."""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+from harness.cluster import Cluster
+from harness.load import PROVIDERS
+
+_EVERY_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A committed offset, and the time at which it was seen."""
+
+    group: str
+    partition: TopicPartition
+    offset: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stall:
+    """A partition that had lag and made no progress."""
+
+    group: str
+    partition: TopicPartition
+    seconds: float
+
+
+class Watch:
+    """Samples once a second until the block ends."""
+
+    def __init__(self, *, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._admin: Any = None
+        self._consumer: Any = None
+        self._task: asyncio.Task[None] | None = None
+        self._since: dict[tuple[str, TopicPartition], tuple[int, float]] = {}
+        self._excused = 0
+        self.commits: list[Commit] = []
+        """Each change of a committed offset."""
+        self.longest_stall: Stall | None = None
+        self.peak_rss_mb: dict[str, float] = defaultdict(float)
+
+    async def __aenter__(self) -> Self:
+        servers = self._cluster.bootstrap_servers
+        self._admin = AIOKafkaAdminClient(bootstrap_servers=servers)
+        await self._admin.start()
+        self._consumer = AIOKafkaConsumer(bootstrap_servers=servers, metadata_max_age_ms=2_000)
+        await self._consumer.start()
+        self._task = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait((self._task,))
+        await self._admin.close()
+        await self._consumer.stop()
+
+    @contextmanager
+    def excuse(self) -> Iterator[None]:
+        """While this holds, nobody is expected to make progress; the time counts from its end."""
+        self._excused += 1
+        try:
+            yield
+        finally:
+            self._excused -= 1
+            self._since.clear()
+
+    def groups(self) -> dict[str, list[str]]:
+        """Each consumer group, with the topics that it reads."""
+        app, topic = self._cluster.app_id, self._cluster.topic
+        return {
+            f"{app}-router": [topic("requests")],
+            f"{app}-validator": [topic("outcomes")],
+            f"{app}-retries": [topic("retries")],
+            f"{app}-sink": [topic("usage"), topic("responses"), topic("requests")],
+            **{f"{app}-caller-{name}": [topic(f"calls.{name}")] for name in PROVIDERS},
+        }
+
+    async def lag(self) -> dict[str, int]:
+        """How far each group's committed offsets are behind; groups without lag are left out."""
+        found: dict[str, int] = defaultdict(int)
+        for group, partition, committed, end in await self._offsets():
+            if end > committed:
+                found[f"{group} on {partition.topic}-{partition.partition}"] += end - committed
+        return found
+
+    async def until_no_lag(self, *, seconds: float = 60.0) -> None:
+        """Wait until every group has committed all there is.
+
+        Raises:
+            AssertionError: Some do not in time.
+        """
+        late = time.monotonic() + seconds
+        while lag := await self.lag():
+            assert time.monotonic() < late, f"lag after {seconds:g} s: {lag}"
+            await asyncio.sleep(0.2)
+
+    async def _run(self) -> None:
+        while True:
+            # The broker may be the one that is away.
+            with suppress(KafkaError, TimeoutError, OSError):
+                await self._sample()
+            self._weigh()
+            await asyncio.sleep(_EVERY_SECONDS)
+
+    async def _sample(self) -> None:
+        now = time.monotonic()
+        for group, partition, committed, end in await self._offsets():
+            key = (group, partition)
+            before, since = self._since.get(key, (-1, now))
+            if committed != before:
+                self.commits.append(Commit(group, partition, committed, time.time()))
+            if committed != before or committed >= end or self._excused or not self._served(group):
+                self._since[key] = (committed, now)
+            elif self.longest_stall is None or now - since > self.longest_stall.seconds:
+                self.longest_stall = Stall(group, partition, now - since)
+
+    def _served(self, group: str) -> bool:
+        """Whether a process that is ready reads it: one that starts is not held up."""
+        role = group.removeprefix(f"{self._cluster.app_id}-").split("-")[0]
+        role = "caller" if role == "retries" else role
+        return any(
+            worker.ready
+            for name, worker in self._cluster.workers.items()
+            if name.split("-")[0] == role
+        )
+
+    async def _offsets(self) -> list[tuple[str, TopicPartition, int, int]]:
+        groups = self.groups()
+        async with asyncio.timeout(10):
+            # First what is committed, then the ends, so that no group seems ahead of its topic.
+            committed = {
+                group: await self._admin.list_consumer_group_offsets(group) for group in groups
+            }
+            topics = sorted({topic for topics in groups.values() for topic in topics})
+            described = await self._admin.describe_topics(topics)
+            ends = await self._consumer.end_offsets(
+                [
+                    TopicPartition(each["topic"], partition["partition"])
+                    for each in described
+                    for partition in each["partitions"]
+                ]
+            )
+        return [
+            (group, partition, _offset(committed[group].get(partition)), end)
+            for group, topics in groups.items()
+            for partition, end in ends.items()
+            if partition.topic in topics
+        ]
+
+    def _weigh(self) -> None:
+        for name, worker in self._cluster.workers.items():
+            if worker.pid is None:
+                continue
+            with suppress(OSError):
+                status = Path(f"/proc/{worker.pid}/status").read_text("utf-8")
+                for line in status.splitlines():
+                    if line.startswith("VmRSS:"):
+                        size = int(line.split()[1]) / 1024
+                        self.peak_rss_mb[name] = max(self.peak_rss_mb[name], size)
+
+
+def _offset(committed: Any) -> int:
+    return 0 if committed is None else max(0, committed.offset)

@@ -1,0 +1,74 @@
+"""Every fault once, each crash point once, on one pipeline of processes under load.
+
+`make faults` draws from the same faults at random for as long as one likes.
+"""
+
+import os
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from harness import oracle
+from harness.catalogue import SHORT
+from harness.crash import ROUNDS, Crash, crash_together
+from harness.fault import Fault, inject
+from harness.setting import Setting, setting
+
+pytestmark = [
+    pytest.mark.kafka,
+    pytest.mark.slow,
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.timeout(180),
+]
+
+SEED = int(os.environ.get("MILLRACE_FAULTS_SEED", "1"))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def running(
+    tmp_path_factory: pytest.TempPathFactory, kafka_script: object
+) -> AsyncIterator[Setting]:
+    """A pipeline that lives through the whole matrix."""
+    async with setting(tmp_path_factory.mktemp("faults"), seed=SEED) as found:
+        yield found
+
+
+@pytest_asyncio.fixture(autouse=True, loop_scope="module")
+async def whole(running: Setting) -> AsyncIterator[None]:
+    """What one fault has left lying is not the next one's."""
+    yield
+    for worker in running.cluster.workers.values():
+        if worker.pid is None:
+            await worker.start()
+
+
+@pytest.mark.parametrize("fault", SHORT, ids=lambda fault: fault.name)
+async def test_nothing_is_lost(running: Setting, fault: Fault) -> None:
+    """Each request that was sent meanwhile ends once and well, with a whole stream."""
+    before = oracle.paid_twice(running.tape)
+    ids = await inject(running, fault)
+
+    again = {
+        attempt: count
+        for attempt, count in oracle.paid_twice(running.tape).items()
+        if attempt not in before and attempt.split("/")[0] in ids
+    }
+    if fault.graceful:
+        assert not again
+
+
+@pytest.mark.parametrize("cases", ROUNDS, ids=lambda cases: ", ".join(case.name for case in cases))
+async def test_a_death_in_a_narrow_window_tears_nothing_apart(
+    running: Setting, cases: tuple[Crash, ...]
+) -> None:
+    """Each process dies exactly there; the next one goes on from what the topics hold."""
+    await crash_together(running, cases)
+
+
+async def test_the_books_and_everything_else_are_right_in_the_end(running: Setting) -> None:
+    """Ends, streams, ledger, ClickHouse, commits, lag, progress, memory, secrets."""
+    assert running.load.sent, "the faults have not been injected"
+
+    wrong = await running.judge()
+
+    assert not wrong, oracle.shown(wrong)

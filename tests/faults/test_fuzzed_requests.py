@@ -1,0 +1,34 @@
+"""Anything at all on the requests topic: set aside byte for byte, and nobody else notices.
+
+`make faults` sends 100,000.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+from harness import oracle
+from harness.fuzz import fuzz
+from harness.setting import setting
+
+pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+
+COUNT = int(os.environ.get("MILLRACE_FUZZ_REQUESTS", "2000"))
+SEED = int(os.environ.get("MILLRACE_FAULTS_SEED", "1"))
+SLOWER = 1.2
+NOISE_MS = 250.0
+"""Of a machine that runs other tests at the same time."""
+
+
+@pytest.mark.timeout(180 + COUNT // 100)
+async def test_bad_input_harms_nobody(tmp_path: Path, kafka_script: object) -> None:
+    """Each input is one exact dead letter or ends as a request; neighbours stay quick."""
+    async with setting(tmp_path, seed=SEED, proxied=False) as running:
+        result = await fuzz(running, COUNT, seed=SEED, per_second=150.0)
+
+        assert not result.wrong, oracle.shown(result.wrong)
+        assert result.dead > COUNT // 2
+        allowed = SLOWER * result.p99_alone_ms + NOISE_MS
+        assert result.p99_beside_ms < allowed, (result.p99_alone_ms, result.p99_beside_ms)
+        for worker in running.cluster.workers.values():
+            assert worker.pid is not None, f"{worker.name} died"
