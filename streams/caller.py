@@ -1,27 +1,28 @@
 """Reading one provider's calls, keeping many in flight, committing only what is done."""
 
 import asyncio
+import time
 from collections import OrderedDict
 from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
-from aiokafka.errors import (
-    KafkaError,
-)
+from aiokafka.errors import KafkaError
 
 from millrace.providers.rate_limit import Reservation
 from millrace.schemas.call import Call
 from millrace.streams import crash_points
 from millrace.streams.admission import Admission, Arrival
+from millrace.streams.committing import Committing
 from millrace.streams.crash_points import CrashPoint
 from millrace.streams.dead_letters import SetAside
 from millrace.streams.exchange import Exchange
 from millrace.streams.kafka_settings import KafkaSettings
+from millrace.streams.lease import Lease
 from millrace.streams.offsets import OffsetTracker, Partition
 from millrace.streams.overtaken import Overtaken
-from millrace.streams.progress import commit_with_what_is_ahead, resume_from_commits, unread
+from millrace.streams.progress import resume_from_commits, unread
 from millrace.streams.publisher import translate
 from millrace.streams.raw_records import raw_record
 from millrace.streams.settings import CallerSettings
@@ -52,6 +53,10 @@ class Caller:
       otherwise they are broken off, and the partition's new owner makes them again.
     - A call whose attempt this process has made already is not made again, nor one that another
       had ended by its last commit, be it behind a call that had not.
+    - No call is begun, or passed on, by a process that the group may have let go without its
+      knowledge: whoever has its partitions by then begins the same.
+    - After a SIGKILL at most those are made again that were in flight, or ended since the last
+      commit (`Committing`).
     """
 
     def __init__(
@@ -89,6 +94,7 @@ class Caller:
         self._attempts: dict[str, asyncio.Task[None]] = {}
         self._made: OrderedDict[str, None] = OrderedDict()
         self._place_free = asyncio.Event()
+        self._lease = Lease(seconds=kafka.session_timeout_seconds, now=time.monotonic)
         self._failure: asyncio.Future[None] | None = None
         self._stopping = asyncio.Event()
         self.ready = asyncio.Event()
@@ -104,6 +110,13 @@ class Caller:
             group_id=group,
             auto_offset_reset="earliest",
             partition_assignment_strategy=(StickyPartitionAssignor,),
+        )
+        self._commits = Committing(
+            consumer=self._consumer,
+            tracker=self._tracker,
+            topic=topic,
+            interval_seconds=settings.commit_interval_seconds,
+            after_calls=settings.commit_after_calls,
         )
 
     @property
@@ -145,8 +158,9 @@ class Caller:
         consumer = self._consumer
         try:
             await consumer.start()
+            self._lease.follow(consumer)
             consumer.subscribe([self._topic], listener=_Rebalance(self))
-            committer = asyncio.create_task(self._commit_regularly())
+            committer = asyncio.create_task(self._commits.run())
             try:
                 await self._intake()
                 await self._pass_on(self._owned)
@@ -155,7 +169,7 @@ class Caller:
                 committer.cancel()
                 self._set_alarm(None)
                 await self._break_off(set(self._tasks))
-            await self._commit()
+            await self._commits.now()
         except KafkaError as error:
             raise translate(error, f"read {self._topic!r}") from error
         finally:
@@ -230,7 +244,12 @@ class Caller:
         if self._stopping.is_set():
             return
         held_for = None
-        while self._calling < self._limit and len(self._tasks) < _UNFINISHED * self._limit:
+        # Looked at again at the next alarm: the group's answer says whose the calls are.
+        while (
+            self._lease.held
+            and self._calling < self._limit
+            and len(self._tasks) < _UNFINISHED * self._limit
+        ):
             admitted = self._admission.next()
             if admitted is None:
                 held_for = self._admission.retry_in
@@ -256,9 +275,10 @@ class Caller:
         self._alarm = None
         if self._stopping.is_set():
             return
-        for arrival in self._admission.over():
-            # It asks nobody, so it needs no place.
-            self._begin(arrival)
+        if self._lease.held:
+            for arrival in self._admission.over():
+                # It asks nobody, so it needs no place.
+                self._begin(arrival)
         self._admission.report()
         self._begin_waiting()
 
@@ -304,7 +324,7 @@ class Caller:
             await self._make_once(arrival.call, arrival.input_tokens, place)
         if crash_points.armed:
             crash_points.reach(CrashPoint.CALL_ACKNOWLEDGED)
-        self._tracker.finish(arrival.partition, arrival.source.offset)
+        self._commits.finish(arrival.partition, arrival.source.offset)
 
     async def _make_once(self, call: Call, input_tokens: int, place: "_Place | None") -> None:
         attempt = call.attempt_id
@@ -333,14 +353,6 @@ class Caller:
         if len(self._made) > self._settings.remembered_attempts:
             self._made.popitem(last=False)
 
-    async def _commit_regularly(self) -> None:
-        while True:
-            await asyncio.sleep(self._settings.commit_interval_seconds)
-            await self._commit()
-
-    async def _commit(self) -> None:
-        await commit_with_what_is_ahead(self._consumer, self._tracker, topic=self._topic)
-
     async def _drain(self, seconds: float, partitions: set[Partition] | None = None) -> None:
         tasks = [task for task, at in self._tasks.items() if partitions is None or at in partitions]
         if tasks:
@@ -359,7 +371,7 @@ class Caller:
         self._assignments += 1
         await self._pass_on(partitions)
         await self._drain(self._settings.drain_seconds, partitions)
-        await self._commit()
+        await self._commits.now()
         for partition in partitions:
             self._forget(partition)
 
@@ -369,12 +381,16 @@ class Caller:
 
     async def _pass_on(self, partitions: set[Partition]) -> None:
         waiting = self._admission.withdraw(partitions)
+        if not self._lease.held:
+            # No commit of ours counts any more, and the calls are somebody else's.
+            return
         await self._overtaken.pass_on(waiting, finish=self._tracker.finish)
 
     async def _take_over(self, partitions: set[Partition]) -> None:
         self._owned = set(partitions)
         self._unresumed = set(partitions)
         self._assignments += 1
+        self._lease.renew()
         everything = self._consumer.partitions_for_topic(self._topic)
         # The callers of an entry share its limits as they share its calls.
         self._admission.share = min(1.0, len(partitions) / max(1, len(everything or ())))
