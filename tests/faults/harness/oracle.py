@@ -129,9 +129,9 @@ def paid_for_nothing(tape: Tape, deaths: Sequence[AtRisk]) -> list[str]:
         times = began[attempt]
         allowed = sum(death.covers(attempt, times[0]) for death in deaths)
         if again > allowed:
-            began_at = ", ".join(f"{time:.2f}" for time in times)
+            moments = ", ".join(f"{time:.2f}" for time in times)
             wrong.append(
-                f"{attempt} was called at {began_at}, and at risk at {allowed} deaths "
+                f"{attempt} was called at {moments}, and at risk at {allowed} deaths "
                 f"({', '.join(f'{death.at:.2f}' for death in deaths)})"
             )
     return wrong
