@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import structlog
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
+from aiokafka import AIOKafkaConsumer
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import (
     KafkaError,
@@ -23,6 +23,7 @@ from millrace.streams.offsets import OffsetTracker, Partition
 from millrace.streams.progress import commit_with_what_is_ahead, resume_from_commits, unread
 from millrace.streams.publisher import translate
 from millrace.streams.raw_records import raw_record
+from millrace.streams.rebalance import Rebalance
 from millrace.streams.settings import CallerSettings
 
 log = structlog.get_logger(__name__)
@@ -141,7 +142,8 @@ class Caller:
         consumer = self._consumer
         try:
             await consumer.start()
-            consumer.subscribe([self._topic], listener=_Rebalance(self))
+            moving = Rebalance(give_up=self._give_up, take_over=self._take_over)
+            consumer.subscribe([self._topic], listener=moving)
             committer = asyncio.create_task(self._commit_regularly())
             try:
                 await self._intake()
@@ -375,14 +377,3 @@ class _Place:
             caller._admission.release(self.quota)  # noqa: SLF001
             caller._begin_waiting()  # noqa: SLF001
             caller._place_free.set()  # noqa: SLF001
-
-
-class _Rebalance(ConsumerRebalanceListener):  # type: ignore[misc]
-    def __init__(self, caller: Caller) -> None:
-        self._caller = caller
-
-    async def on_partitions_revoked(self, revoked: Any) -> None:
-        await self._caller._give_up({Partition(*each) for each in revoked})  # noqa: SLF001
-
-    async def on_partitions_assigned(self, assigned: Any) -> None:
-        await self._caller._take_over({Partition(*each) for each in assigned})  # noqa: SLF001
