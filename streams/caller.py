@@ -1,26 +1,27 @@
 """Reading one provider's calls, keeping many in flight, committing only what is done."""
 
 import asyncio
+import time
 from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
-from aiokafka.errors import (
-    KafkaError,
-)
+from aiokafka.errors import KafkaError
 
 from millrace.providers.rate_limit import Reservation
 from millrace.schemas.call import Call
 from millrace.streams import crash_points
 from millrace.streams.admission import Admission, Arrival
 from millrace.streams.attempts import Attempts
+from millrace.streams.committing import Committing
 from millrace.streams.crash_points import CrashPoint
 from millrace.streams.dead_letters import SetAside
 from millrace.streams.exchange import Exchange
 from millrace.streams.kafka_settings import KafkaSettings
+from millrace.streams.lease import Lease
 from millrace.streams.offsets import OffsetTracker, Partition
-from millrace.streams.progress import commit_with_what_is_ahead, resume_from_commits, unread
+from millrace.streams.progress import resume_from_commits, unread
 from millrace.streams.publisher import translate
 from millrace.streams.raw_records import raw_record
 from millrace.streams.rebalance import Rebalance
@@ -51,6 +52,10 @@ class Caller:
       otherwise they are broken off, and the partition's new owner makes them again.
     - A call whose attempt this process has made already is not made again, nor one that another
       had ended by its last commit, be it behind a call that had not.
+    - No call is begun, or passed on, by a process that the group may have let go without its
+      knowledge: whoever has its partitions by then begins the same.
+    - After a SIGKILL at most those are made again that were in flight, or ended since the last
+      commit (`Committing`).
     """
 
     def __init__(
@@ -86,6 +91,7 @@ class Caller:
         self._tasks: dict[asyncio.Task[None], Partition] = {}
         self._attempts = attempts
         self._place_free = asyncio.Event()
+        self._lease = Lease(seconds=kafka.session_timeout_seconds, now=time.monotonic)
         self._failure: asyncio.Future[None] | None = None
         self._stopping = asyncio.Event()
         self.ready = asyncio.Event()
@@ -101,6 +107,13 @@ class Caller:
             group_id=group,
             auto_offset_reset="earliest",
             partition_assignment_strategy=(StickyPartitionAssignor,),
+        )
+        self._commits = Committing(
+            consumer=self._consumer,
+            tracker=self._tracker,
+            topic=topic,
+            interval_seconds=settings.commit_interval_seconds,
+            after_calls=settings.commit_after_calls,
         )
 
     @property
@@ -142,9 +155,10 @@ class Caller:
         consumer = self._consumer
         try:
             await consumer.start()
+            self._lease.follow(consumer)
             moving = Rebalance(give_up=self._give_up, take_over=self._take_over)
             consumer.subscribe([self._topic], listener=moving)
-            committer = asyncio.create_task(self._commit_regularly())
+            committer = asyncio.create_task(self._commits.run())
             try:
                 await self._intake()
                 await self._drain(self._settings.drain_seconds)
@@ -152,7 +166,7 @@ class Caller:
                 committer.cancel()
                 self._set_alarm(None)
                 await self._break_off(set(self._tasks))
-            await self._commit()
+            await self._commits.now()
         except KafkaError as error:
             raise translate(error, f"read {self._topic!r}") from error
         finally:
@@ -227,7 +241,12 @@ class Caller:
         if self._stopping.is_set():
             return
         held_for = None
-        while self._calling < self._limit and len(self._tasks) < _UNFINISHED * self._limit:
+        # Looked at again at the next alarm: the group's answer says whose the calls are.
+        while (
+            self._lease.held
+            and self._calling < self._limit
+            and len(self._tasks) < _UNFINISHED * self._limit
+        ):
             admitted = self._admission.next()
             if admitted is None:
                 held_for = self._admission.retry_in
@@ -253,9 +272,10 @@ class Caller:
         self._alarm = None
         if self._stopping.is_set():
             return
-        for arrival in self._admission.over():
-            # It asks nobody, so it needs no place.
-            self._begin(arrival)
+        if self._lease.held:
+            for arrival in self._admission.over():
+                # It asks nobody, so it needs no place.
+                self._begin(arrival)
         self._admission.report()
         self._begin_waiting()
 
@@ -300,7 +320,7 @@ class Caller:
             await self._make_once(arrival.call, arrival.input_tokens, place)
         if crash_points.armed:
             crash_points.reach(CrashPoint.CALL_ACKNOWLEDGED)
-        self._tracker.finish(arrival.partition, arrival.source.offset)
+        self._commits.finish(arrival.partition, arrival.source.offset)
 
     async def _make_once(self, call: Call, input_tokens: int, place: "_Place | None") -> None:
         async def make() -> bool:
@@ -312,14 +332,6 @@ class Caller:
             )
 
         await self._attempts.once(call.attempt_id, make)
-
-    async def _commit_regularly(self) -> None:
-        while True:
-            await asyncio.sleep(self._settings.commit_interval_seconds)
-            await self._commit()
-
-    async def _commit(self) -> None:
-        await commit_with_what_is_ahead(self._consumer, self._tracker, topic=self._topic)
 
     async def _drain(self, seconds: float, partitions: set[Partition] | None = None) -> None:
         tasks = [task for task, at in self._tasks.items() if partitions is None or at in partitions]
@@ -339,7 +351,7 @@ class Caller:
         self._assignments += 1
         self._admission.withdraw(partitions)
         await self._drain(self._settings.drain_seconds, partitions)
-        await self._commit()
+        await self._commits.now()
         for partition in partitions:
             self._tracker.forget(partition)
 
@@ -347,6 +359,7 @@ class Caller:
         self._owned = set(partitions)
         self._unresumed = set(partitions)
         self._assignments += 1
+        self._lease.renew()
         everything = self._consumer.partitions_for_topic(self._topic)
         # The callers of an entry share its limits as they share its calls.
         self._admission.share = min(1.0, len(partitions) / max(1, len(everything or ())))

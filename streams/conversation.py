@@ -77,7 +77,9 @@ class Conversation:
                 provider=call.target.provider,
                 model=call.target.model,
                 attempt=call.attempt,
+                key=error.key_alias,
                 code=error.code,
+                error=error.message,
             )
             reply.failure = error
             return "failed", error.info()
