@@ -52,7 +52,7 @@ class Caller:
       otherwise they are broken off, and the partition's new owner makes them again.
     - A call whose attempt this process has made already is not made again, nor one that another
       had ended by its last commit, be it behind a call that had not.
-    - No call is begun, or passed on, by a process that the group may have let go without its
+    - No call is begun by a process that the group may have let go without its
       knowledge: whoever has its partitions by then begins the same.
     - After a SIGKILL at most those are made again that were in flight, or ended since the last
       commit (`Committing`).
