@@ -123,15 +123,15 @@ def at_risk(
 
 def paid_for_nothing(tape: Tape, deaths: Sequence[AtRisk]) -> list[str]:
     """Each attempt was called again at most once for each death that it was at risk at."""
-    began = began_at(tape)
+    called = began_at(tape)
     wrong = []
     for attempt, again in paid_twice(tape).items():
-        times = began[attempt]
+        times = called[attempt]
         allowed = sum(death.covers(attempt, times[0]) for death in deaths)
         if again > allowed:
-            began_at = ", ".join(f"{time:.2f}" for time in times)
+            when = ", ".join(f"{time:.2f}" for time in times)
             wrong.append(
-                f"{attempt} was called at {began_at}, and at risk at {allowed} deaths "
+                f"{attempt} was called at {when}, and at risk at {allowed} deaths "
                 f"({', '.join(f'{death.at:.2f}' for death in deaths)})"
             )
     return wrong
