@@ -10,7 +10,7 @@ from millrace.schemas.errors import InvalidEventError
 from millrace.schemas.message import Message, ToolDefinition
 from millrace.schemas.record import describe
 from millrace.schemas.request import OutputSpec, Parameters, Request, Route
-from millrace.schemas.vocabulary import Strategy, TaskType
+from millrace.schemas.vocabulary import Lane, Strategy, TaskType
 
 
 class Asking(TypedDict, total=False):
@@ -26,6 +26,7 @@ class Asking(TypedDict, total=False):
     team: str
     budget_key: str
     conversation_id: str
+    lane: Lane
     messages: Sequence[Message | Mapping[str, Any]]
     template: str
     variables: Mapping[str, Any]
@@ -74,6 +75,9 @@ def embedding_request(inputs: Sequence[str], dimensions: int | None, options: As
     Raises:
         InvalidEventError: As `request_for`.
     """
+    if isinstance(inputs, str):
+        # A string is a sequence of strings, too: each letter would be paid for.
+        raise InvalidEventError("inputs must be a list of texts; for one text, give a list of one")
     fields = {name: value for name, value in options.items() if name not in _OF_THE_CALL | _SHORT}
     fields["inputs"] = tuple(inputs)
     if dimensions is not None:

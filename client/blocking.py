@@ -3,8 +3,9 @@
 import asyncio
 import threading
 from collections.abc import Coroutine, Iterator, Sequence
+from datetime import datetime
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, Protocol, Self, TypeVar, Unpack
 
 from millrace.client.answer import Answer
 from millrace.client.asking import Asking
@@ -87,9 +88,20 @@ class BlockingMillrace:
         """Turn texts into vectors."""
         return self._wait_for(self._client.embed(inputs, dimensions=dimensions, **options))
 
-    def follow(self, request_id: str, **options: Any) -> "BlockingAnswer":
+    def follow(
+        self,
+        request_id: str,
+        *,
+        since: datetime,
+        after: Position | None = None,
+        member: int | None = None,
+        timeout_seconds: float | None = None,
+    ) -> "BlockingAnswer":
         """Follow the answer to a request that was sent earlier."""
-        answer = self._wait_for(self._client.follow(request_id, **options))
+        following = self._client.follow(
+            request_id, since=since, after=after, member=member, timeout_seconds=timeout_seconds
+        )
+        answer = self._wait_for(following)
         return BlockingAnswer(answer, self._wait_for)
 
     def cancel(
@@ -113,10 +125,18 @@ class BlockingMillrace:
         self._loop.close()
 
 
+class WaitFor(Protocol):
+    """Runs something on the client's event loop, and waits for what it returns."""
+
+    def __call__(self, work: Coroutine[Any, Any, Result], /) -> Result:
+        """Wait for it, and raise what it raises."""
+        ...
+
+
 class BlockingAnswer:
     """`Answer` without an event loop; a context manager and an iterator of pieces."""
 
-    def __init__(self, answer: Answer, wait_for: Any) -> None:
+    def __init__(self, answer: Answer, wait_for: "WaitFor") -> None:
         self._answer = answer
         self._wait_for = wait_for
         self.request_id = answer.request_id
@@ -139,7 +159,7 @@ class BlockingAnswer:
         async def following() -> Piece | None:
             return await anext(self._answer, None)
 
-        piece: Piece | None = self._wait_for(following())
+        piece = self._wait_for(following())
         if piece is None:
             raise StopIteration
         return piece
@@ -151,10 +171,8 @@ class BlockingAnswer:
 
     def response(self) -> Response:
         """The terminal record, whatever its status."""
-        response: Response = self._wait_for(self._answer.response())
-        return response
+        return self._wait_for(self._answer.response())
 
     def completed(self) -> Response:
         """The terminal record of a request that completed."""
-        response: Response = self._wait_for(self._answer.completed())
-        return response
+        return self._wait_for(self._answer.completed())

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, KafkaTimeoutError
 from aiokafka.partitioner import murmur2
 
 from millrace.client.answer import Answer
@@ -154,20 +154,20 @@ class Replies:
     async def _read_on(self) -> None:
         clock = asyncio.get_running_loop().time
         look_at = clock() + _GROWTH_SECONDS
+        ended: list[Answer] = []
         while True:
             await self._do_tasks()
             if clock() >= look_at:
                 await self._grow()
                 look_at = clock() + _GROWTH_SECONDS
             batches = await self._consumer.getmany(timeout_ms=_POLL_MS)
-            ended: list[Answer] = []
             for records in batches.values():
                 for record in records:
                     answers = self._expected.get(record.key)
                     if answers and self._take(answers, record):
                         ended += answers
-            if ended:
-                await self._note_ends(ended)
+            if ended and await self._note_ends(ended):
+                ended = []
             await self._end_those_read()
 
     async def _do_tasks(self) -> None:
@@ -199,19 +199,28 @@ class Replies:
             return True
         return False
 
-    async def _note_ends(self, answers: list[Answer]) -> None:
-        """Find out how far chunks have to be read: all of a request's lie before its end."""
+    async def _note_ends(self, answers: list[Answer]) -> bool:
+        """Find out how far chunks have to be read: all of a request's lie before its end.
+
+        False when the broker is away: then it is to be asked again.
+        """
         streamed = [answer for answer in answers if answer.wants_pieces]
         for answer in answers:
             if not answer.wants_pieces:
                 answer.end()
         places = {answer: self._partition(self._chunks, answer.request_id) for answer in streamed}
         if not places:
-            return
-        ends = await self._consumer.end_offsets(set(places.values()))
+            return True
+        try:
+            ends = await self._consumer.end_offsets(set(places.values()))
+        except KafkaError as error:
+            if not error.retriable and not isinstance(error, KafkaTimeoutError):
+                raise
+            return False
         for answer, place in places.items():
             self._number += 1
             heapq.heappush(self._ending[place], (ends[place], self._number, answer))
+        return True
 
     async def _end_those_read(self) -> None:
         for place, ending in list(self._ending.items()):
@@ -247,16 +256,16 @@ class Replies:
         before = dict(self._counts)
         try:
             await self._count_partitions()
+            added = {
+                TopicPartition(topic, number)
+                for topic, count in self._counts.items()
+                for number in range(before[topic], count)
+            }
+            if added:
+                await self._read_also(added, from_beginning=True)
         except KafkaError:
             # Asked again in a while; the fetches find out whether the broker is gone for good.
-            return
-        added = {
-            TopicPartition(topic, number)
-            for topic, count in self._counts.items()
-            for number in range(before[topic], count)
-        }
-        if added:
-            await self._read_also(added, from_beginning=True)
+            self._counts = before
 
     async def _read_also(
         self, partitions: Iterable[TopicPartition], *, from_beginning: bool = False

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections import OrderedDict
 from typing import Any
 
 import structlog
@@ -14,6 +13,7 @@ from millrace.providers.rate_limit import Reservation
 from millrace.schemas.call import Call
 from millrace.streams import crash_points
 from millrace.streams.admission import Admission, Arrival
+from millrace.streams.attempts import Attempts
 from millrace.streams.committing import Committing
 from millrace.streams.crash_points import CrashPoint
 from millrace.streams.dead_letters import SetAside
@@ -21,7 +21,6 @@ from millrace.streams.exchange import Exchange
 from millrace.streams.kafka_settings import KafkaSettings
 from millrace.streams.lease import Lease
 from millrace.streams.offsets import OffsetTracker, Partition
-from millrace.streams.overtaken import Overtaken
 from millrace.streams.progress import resume_from_commits, unread
 from millrace.streams.publisher import translate
 from millrace.streams.raw_records import raw_record
@@ -45,9 +44,8 @@ class Caller:
     - When all places are taken the partitions are paused: waiting calls stay on the topic. So
       they do while the provider's rate limit lets none begin, but for those that expire or are
       cancelled meanwhile.
-    - Calls begin in the order of `Admission`. Those that later ones have overtaken are written to
-      the topic once more before their partition is given up: to leave them uncommitted would
-      have the later ones made, and paid, twice.
+    - Calls begin in the order of `Admission`. What later ones have overtaken holds up the
+      offset, not the knowledge of what is done: that is in the commit's metadata.
     - Before partitions are given up in a rebalance, calls in flight get `drain_seconds` to end.
       Those still running then go on if the partition comes back, and are not made a second time;
       otherwise they are broken off, and the partition's new owner makes them again.
@@ -70,7 +68,7 @@ class Caller:
         settings: CallerSettings,
         admission: Admission,
         exchange: Exchange,
-        overtaken: Overtaken,
+        attempts: Attempts,
         set_aside: SetAside,
     ) -> None:
         self.provider = provider
@@ -87,12 +85,10 @@ class Caller:
         """Those whose commits have not been looked at yet."""
         self._assignments = 0
         self._admission = admission
-        self._overtaken = overtaken
         self._alarm: asyncio.TimerHandle | None = None
         self._calling = 0
         self._tasks: dict[asyncio.Task[None], Partition] = {}
-        self._attempts: dict[str, asyncio.Task[None]] = {}
-        self._made: OrderedDict[str, None] = OrderedDict()
+        self._attempts = attempts
         self._place_free = asyncio.Event()
         self._lease = Lease(seconds=kafka.session_timeout_seconds, now=time.monotonic)
         self._failure: asyncio.Future[None] | None = None
@@ -163,7 +159,6 @@ class Caller:
             committer = asyncio.create_task(self._commits.run())
             try:
                 await self._intake()
-                await self._pass_on(self._owned)
                 await self._drain(self._settings.drain_seconds)
             finally:
                 committer.cancel()
@@ -291,7 +286,7 @@ class Caller:
             # The topic was made anew, or its log cut: offsets begin again.
             log.warning("offsets.went_back", partition=partition, offset=source.offset)
             self._admission.withdraw((partition,))
-            self._forget(partition)
+            self._tracker.forget(partition)
             self._tracker.start(partition, source.offset)
         if self._tracker.was_finished(partition, source.offset):
             # Whoever held the partition before had ended it behind one that had not.
@@ -300,7 +295,6 @@ class Caller:
         self._admission.put(source)
 
     def _begin(self, arrival: Arrival, place: "_Place | None" = None) -> None:
-        self._overtaken.begin(arrival)
         task = asyncio.create_task(self._work_off(arrival, place))
         if place is not None:
             task.add_done_callback(place.leave)
@@ -327,31 +321,15 @@ class Caller:
         self._commits.finish(arrival.partition, arrival.source.offset)
 
     async def _make_once(self, call: Call, input_tokens: int, place: "_Place | None") -> None:
-        attempt = call.attempt_id
-        while (running := self._attempts.get(attempt)) is not None:
-            # It was read twice, and is under way: this record is done when that one is.
-            await asyncio.wait((running,))
-        if attempt in self._made:
-            return
-        current = asyncio.current_task()
-        if current is None:
-            raise RuntimeError("calls are made inside tasks")
-        self._attempts[attempt] = current
-        try:
-            over = await self._exchange.run(
+        async def make() -> bool:
+            return await self._exchange.run(
                 call,
                 quota=None if place is None else place.quota,
                 input_tokens=input_tokens,
                 answered=_nothing if place is None else place.leave,
             )
-        finally:
-            del self._attempts[attempt]
-        if not over:
-            # It comes again as the same attempt.
-            return
-        self._made[attempt] = None
-        if len(self._made) > self._settings.remembered_attempts:
-            self._made.popitem(last=False)
+
+        await self._attempts.once(call.attempt_id, make)
 
     async def _drain(self, seconds: float, partitions: set[Partition] | None = None) -> None:
         tasks = [task for task, at in self._tasks.items() if partitions is None or at in partitions]
@@ -369,22 +347,11 @@ class Caller:
     async def _give_up(self, partitions: set[Partition]) -> None:
         self._owned -= partitions
         self._assignments += 1
-        await self._pass_on(partitions)
+        self._admission.withdraw(partitions)
         await self._drain(self._settings.drain_seconds, partitions)
         await self._commits.now()
         for partition in partitions:
-            self._forget(partition)
-
-    def _forget(self, partition: Partition) -> None:
-        self._tracker.forget(partition)
-        self._overtaken.forget(partition)
-
-    async def _pass_on(self, partitions: set[Partition]) -> None:
-        waiting = self._admission.withdraw(partitions)
-        if not self._lease.held:
-            # No commit of ours counts any more, and the calls are somebody else's.
-            return
-        await self._overtaken.pass_on(waiting, finish=self._tracker.finish)
+            self._tracker.forget(partition)
 
     async def _take_over(self, partitions: set[Partition]) -> None:
         self._owned = set(partitions)

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -12,6 +14,7 @@ from pipeline_under_test import Pipeline, fresh_id
 from millrace.client import BlockingMillrace, Millrace, Piece
 from millrace.providers.simulator.ledger import LedgerFilter
 from millrace.schemas.errors import NoReplyError, RequestNotCompletedError
+from millrace.schemas.vocabulary import EnsembleMode
 from millrace.streams.topics import TopicNames
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -173,6 +176,72 @@ async def test_an_ensemble_joins_several_models(client: Millrace) -> None:
     response = await client.ensemble(told(fresh_id("voted"), 'answer="42"'), members=3)
     assert response.ensemble is not None
     assert (response.text, response.ensemble.answered) == ("42", 3)
+
+
+@pytest.mark.parametrize(
+    ("mode", "route", "decided_by"),
+    [
+        ("vote", {"vote_by": "exact"}, "vote"),
+        ("weighted", {"weights": {"gpt-4.1-mini": 9.0}}, "weight"),
+        ("best_of", {"judge": "gpt-4.1-mini"}, "judge"),
+        ("merge", {}, "merge"),
+        ("chain", {}, "refine"),
+    ],
+)
+async def test_each_mode_of_an_ensemble_can_be_asked_for(
+    client: Millrace, mode: EnsembleMode, route: dict[str, Any], decided_by: str
+) -> None:
+    """What the mode needs besides stands in `route`."""
+    judging = '[[sim:where="Judge which" answer="{\\"best\\": 1, \\"reason\\": \\"because\\"}"]]'
+    prompt = f"{told(fresh_id(mode), 'answer=yes')} {judging}"
+    response = await client.ensemble(prompt, members=2, mode=mode, route=route)
+    assert response.ensemble is not None
+    assert (response.ensemble.mode, response.ensemble.decided_by) == (mode, decided_by)
+    assert response.text == "yes"
+
+
+async def test_divided_work_comes_back_as_one_answer(client: Millrace) -> None:
+    """The planner's call, the parts' and the combining one are in its attempts and its cost."""
+    planned = json.dumps({"parts": [{"title": n, "instructions": "Do it."} for n in ("A", "B")]})
+    commands = " ".join(
+        f"[[sim:where={json.dumps(where)} answer={json.dumps(answer)}]]"
+        for where, answer in (
+            ("Divide the work on it", planned),
+            ("Part: ", "a part"),
+            ("Write the answer to the request", "the whole"),
+        )
+    )
+    response = await client.delegate(f"Tell me about mills. {commands}", max_parts=3)
+    assert response.text == "the whole"
+    assert [each.role for each in response.attempts] == ["plan", "part", "part", "combine"]
+
+
+async def test_a_thousand_requests_may_be_open_at_once(
+    pipeline: Pipeline, client: Millrace
+) -> None:
+    """Each stream is whole, and none is mistaken for another's."""
+    label = fresh_id("thousand")
+
+    async def ask(number: int) -> str:
+        prompt = f'Number {number}. [[sim:label="{label}" answer="{number} it is"]]'
+        async with await client.stream(prompt, timeout_seconds=90) as answer:
+            return "".join([text async for text in answer.text()])
+
+    texts = await asyncio.gather(*map(ask, range(1_000)))
+    assert texts == [f"{number} it is" for number in range(1_000)]
+    lines = pipeline.simulator.ledger.lines(LedgerFilter(label=label))
+    assert sum(1 for _ in lines) == 1_000
+
+
+async def test_a_slow_reader_holds_nobody_up_and_misses_nothing(client: Millrace) -> None:
+    """Its pieces wait for it, while others begin and end."""
+    async with await client.stream(told(fresh_id("slow"), "tokens=200")) as slow:
+        first = await anext(slow)
+        others = [await client.complete(told(fresh_id("quick"))) for _ in range(3)]
+        response = await slow.response()
+        rest = [piece async for piece in slow]
+    assert {each.status for each in others} == {"completed"}
+    assert "".join(piece.delta for piece in (first, *rest)) == response.text
 
 
 async def test_no_reply_in_time_is_an_error_that_says_what_to_look_at(

@@ -82,3 +82,43 @@ async def test_how_ensembles_were_decided(open_clickhouse: Any, make: Any) -> No
         ("best_of", "score", 1, 0, 1.0),
         ("vote", "vote", 2, 1, 0.75),
     ]
+
+
+async def test_what_stopped_members_cost_is_counted(open_clickhouse: Any, make: Any) -> None:
+    """A race's response cannot know it; the ledger does, by request and by strategy."""
+    store = await open_clickhouse()
+    raced = {"members": 2, "answered": 1, "cancelled": [1], "decided_by": "first"}
+    race = {"strategy": "parallel", "team": "a"}
+    await store.sink.write(
+        [
+            make.usage("r1", member=0, cost_usd="0.5", **race),
+            make.usage("r1", member=1, cost_usd="0.2", status="cancelled", **race),
+            make.usage("r2", member=0, cost_usd="0.1", **race),
+            make.usage("r2", member=1, cost_usd=None, cost_source="unknown", **race),
+            make.usage("r3", cost_usd="9"),
+            make.response("r1", ensemble=raced, strategy="parallel", cost_usd="0.5"),
+            make.response("r2", ensemble=raced, strategy="parallel", cost_usd="0.1"),
+            make.response("r4", ensemble=raced, strategy="parallel", cost_usd="0.3"),
+        ]
+    )
+
+    by_request = await store.select(
+        "SELECT request_id, strategy, team, members, attempts, stopped, cost_usd, stopped_usd, "
+        "unknown_cost FROM request_costs ORDER BY request_id"
+    )
+    by_strategy = await store.select(
+        "SELECT strategy, requests, attempts, cost_usd FROM cost_by_strategy ORDER BY strategy"
+    )
+    [races] = await store.select("SELECT mode, requests, cost_usd, unknown_cost FROM ensembles")
+
+    assert [tuple(row.values()) for row in by_request] == [
+        ("r1", "parallel", "a", 2, 2, 1, "0.7", "0.2", 0),
+        ("r2", "parallel", "a", 2, 2, 0, "0.1", None, 1),
+        ("r3", "auto", "", 1, 1, 0, "9", None, 0),
+    ]
+    assert [tuple(row.values()) for row in by_strategy] == [
+        ("auto", 1, 1, "9"),
+        ("parallel", 2, 4, "0.8"),
+    ]
+    # Of r4 no call is in the ledger yet.
+    assert tuple(races.values()) == ("", 3, "0.8", 2)

@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from millrace.client.asking import request_for
+from millrace.client.asking import Asking, embedding_request, request_for
 from millrace.client.connection import KafkaConnection
 from millrace.schemas.errors import ConfigurationError, InvalidEventError
+from millrace.schemas.request import Request
 
 
 class Verdict(BaseModel):
@@ -39,6 +40,19 @@ def test_each_option_stands_where_the_request_has_it(
     for name in path.split("."):
         found = getattr(found, name)
     assert found == value
+
+
+def test_every_field_of_a_request_can_be_asked_for() -> None:
+    """But for those that the methods have arguments of their own for, and those of a replay."""
+    own = {"prompt", "inputs", "dimensions", "stream", "replay"}
+
+    assert set(Request.model_fields) - set(Asking.__annotations__) == own
+
+
+def test_a_text_is_not_taken_for_a_list_of_letters() -> None:
+    """Each would be turned into a vector, and paid for."""
+    with pytest.raises(InvalidEventError, match="a list of one"):
+        embedding_request("a mill", None, {})
 
 
 def test_what_makes_no_request_is_named_without_its_content() -> None:
