@@ -26,7 +26,7 @@ def keep(
 ) -> None:
     """Put a record on a tape."""
     value = json.dumps(body).encode()
-    on.entries[topic].append(Entry(topic, 0, offset, round(at * 1000), schema, value, body, at))
+    on.entries[topic].append(Entry(topic, 0, offset, round(at * 1000), schema, value, body))
 
 
 def call(on: Tape, offset: int, request_id: str) -> dict[str, Any]:
@@ -120,10 +120,14 @@ def test_a_commit_past_unfinished_work_is_found() -> None:
     """The call below the committed offset has no outcome when the commit is seen."""
     found = tape()
     body = call(found, 0, "r0")
-    commit = Commit("t-caller-openai", TopicPartition("t.calls.openai", 0), 1, DEATH)
+    outcomes = TopicPartition("t.outcomes", 0)
+    commit = Commit("t-caller-openai", TopicPartition("t.calls.openai", 0), 1, {outcomes: 1})
     check = oracle.nothing_committed_past_unfinished_work
 
     assert check(found, [commit], prefix="t.")
 
-    keep(found, "outcomes", 0, {"call": body}, schema="outcome", at=DEATH - 1)
+    keep(found, "outcomes", 1, {"call": body}, schema="outcome", at=DEATH)
+    assert check(found, [commit], prefix="t."), "the outcome came after the commit"
+
+    keep(found, "outcomes", 0, {"call": body}, schema="outcome", at=DEATH)
     assert not check(found, [commit], prefix="t.")
