@@ -22,6 +22,7 @@ import uvloop
 from aiokafka import AIOKafkaProducer
 from brokers import broker_for
 from children import Child, python, split_cores
+from goals import judge
 from load import Load, direct_first_tokens
 
 from millrace.schemas.call import Call, Candidate, Job, MemberPlan, Plan
@@ -124,8 +125,8 @@ async def run(given: argparse.Namespace) -> None:
             f" allowed; the caller reached {count / took / bare:.2f} of that."
         )
         print(f"{found} streams of {warm_up + count}; not whole or out of order: {wrong}")
-        met = share >= SHARE_GOAL and found == warm_up + count and not wrong
-        print(f"{'met   ' if met else 'MISSED'} share: {share:.2f}, goal at least {SHARE_GOAL}")
+        judge("share", share, SHARE_GOAL)
+        judge("streams that are whole and in order", found - wrong, warm_up + count)
 
 
 if __name__ == "__main__":
