@@ -87,11 +87,14 @@ class Backoff:
             begun: Whether any part of an answer came. It has been shown then, and was paid.
             remaining_seconds: Until the request's deadline. A wait always ends before it.
             other_candidate: Whether the call may go to another model. It is asked sooner then,
-                and never kept for a long wait: the other one can begin at once.
+                and never kept for a long wait: the other one can begin at once. Where only the
+                key failed and there is another one, the same model is asked again all the same.
         """
         final = self._final(error, tries=tries, begun=begun)
         if final is not None:
             return GiveUp(final)
+        if error.other_key:
+            return RetryHere(0.0)
         settings = self.settings
         if other_candidate and tries >= settings.tries_before_fallback:
             return GiveUp("other_candidate")

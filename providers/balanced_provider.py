@@ -51,8 +51,9 @@ class BalancedProvider:
 
     Each call goes to one target and is not repeated at another: that is for whoever retries, who
     will get another one then. A key that its server answers with 401, or whose quota is used up,
-    gets no calls for a while; at other servers it is found out anew. A server that does not
-    answer is passed over for some seconds as long as another one is there.
+    gets no calls for a while; at other servers it is found out anew. While another target is left,
+    the error of such a key says so (`other_key`) and is retryable. A server that does not answer is
+    passed over for some seconds as long as another one is there.
     """
 
     def __init__(
@@ -165,6 +166,9 @@ class BalancedProvider:
         elif error.http_status != _FORBIDDEN:
             # With 403 a key is good, but not for this model or request.
             self._balancer.note(target.name, error)
+            if self.usable and any(each.name == target.name for each in self._balancer.aside):
+                # The wait that was asked for is the key's, not that of the next one.
+                error.other_key, error.retryable, error.retry_after = True, True, None
 
     def _pass_over(self, server: HttpProvider, reason: ErrorCode) -> None:
         aside = {each.name for each in self._balancer.aside}

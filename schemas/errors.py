@@ -140,6 +140,8 @@ class ProviderError(PipelineError):
     """The environment variable whose key was used; None where none was."""
     http_status: int | None = None
     """Of the reply, where there was one and it was no success."""
+    other_key: bool = False
+    """Whether the key was at fault, and the next try will have another one."""
 
 
 class ProviderUnavailableError(ProviderError):

@@ -1,27 +1,27 @@
 """Reading one provider's calls, keeping many in flight, committing only what is done."""
 
 import asyncio
-from collections import OrderedDict
+import time
 from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
-from aiokafka.errors import (
-    KafkaError,
-)
+from aiokafka.errors import KafkaError
 
 from millrace.providers.rate_limit import Reservation
 from millrace.schemas.call import Call
 from millrace.streams import crash_points
 from millrace.streams.admission import Admission, Arrival
+from millrace.streams.attempts import Attempts
+from millrace.streams.committing import Committing
 from millrace.streams.crash_points import CrashPoint
 from millrace.streams.dead_letters import SetAside
 from millrace.streams.exchange import Exchange
 from millrace.streams.kafka_settings import KafkaSettings
+from millrace.streams.lease import Lease
 from millrace.streams.offsets import OffsetTracker, Partition
-from millrace.streams.overtaken import Overtaken
-from millrace.streams.progress import commit_with_what_is_ahead, resume_from_commits, unread
+from millrace.streams.progress import resume_from_commits, unread
 from millrace.streams.publisher import translate
 from millrace.streams.raw_records import raw_record
 from millrace.streams.settings import CallerSettings
@@ -44,14 +44,17 @@ class Caller:
     - When all places are taken the partitions are paused: waiting calls stay on the topic. So
       they do while the provider's rate limit lets none begin, but for those that expire or are
       cancelled meanwhile.
-    - Calls begin in the order of `Admission`. Those that later ones have overtaken are written to
-      the topic once more before their partition is given up: to leave them uncommitted would
-      have the later ones made, and paid, twice.
+    - Calls begin in the order of `Admission`. What later ones have overtaken holds up the
+      offset, not the knowledge of what is done: that is in the commit's metadata.
     - Before partitions are given up in a rebalance, calls in flight get `drain_seconds` to end.
       Those still running then go on if the partition comes back, and are not made a second time;
       otherwise they are broken off, and the partition's new owner makes them again.
     - A call whose attempt this process has made already is not made again, nor one that another
       had ended by its last commit, be it behind a call that had not.
+    - No call is begun, or passed on, by a process that the group may have let go without its
+      knowledge: whoever has its partitions by then begins the same.
+    - After a SIGKILL at most those are made again that were in flight, or ended since the last
+      commit (`Committing`).
     """
 
     def __init__(
@@ -65,7 +68,7 @@ class Caller:
         settings: CallerSettings,
         admission: Admission,
         exchange: Exchange,
-        overtaken: Overtaken,
+        attempts: Attempts,
         set_aside: SetAside,
     ) -> None:
         self.provider = provider
@@ -82,13 +85,12 @@ class Caller:
         """Those whose commits have not been looked at yet."""
         self._assignments = 0
         self._admission = admission
-        self._overtaken = overtaken
         self._alarm: asyncio.TimerHandle | None = None
         self._calling = 0
         self._tasks: dict[asyncio.Task[None], Partition] = {}
-        self._attempts: dict[str, asyncio.Task[None]] = {}
-        self._made: OrderedDict[str, None] = OrderedDict()
+        self._attempts = attempts
         self._place_free = asyncio.Event()
+        self._lease = Lease(seconds=kafka.session_timeout_seconds, now=time.monotonic)
         self._failure: asyncio.Future[None] | None = None
         self._stopping = asyncio.Event()
         self.ready = asyncio.Event()
@@ -104,6 +106,13 @@ class Caller:
             group_id=group,
             auto_offset_reset="earliest",
             partition_assignment_strategy=(StickyPartitionAssignor,),
+        )
+        self._commits = Committing(
+            consumer=self._consumer,
+            tracker=self._tracker,
+            topic=topic,
+            interval_seconds=settings.commit_interval_seconds,
+            after_calls=settings.commit_after_calls,
         )
 
     @property
@@ -145,17 +154,17 @@ class Caller:
         consumer = self._consumer
         try:
             await consumer.start()
+            self._lease.follow(consumer)
             consumer.subscribe([self._topic], listener=_Rebalance(self))
-            committer = asyncio.create_task(self._commit_regularly())
+            committer = asyncio.create_task(self._commits.run())
             try:
                 await self._intake()
-                await self._pass_on(self._owned)
                 await self._drain(self._settings.drain_seconds)
             finally:
                 committer.cancel()
                 self._set_alarm(None)
                 await self._break_off(set(self._tasks))
-            await self._commit()
+            await self._commits.now()
         except KafkaError as error:
             raise translate(error, f"read {self._topic!r}") from error
         finally:
@@ -230,7 +239,12 @@ class Caller:
         if self._stopping.is_set():
             return
         held_for = None
-        while self._calling < self._limit and len(self._tasks) < _UNFINISHED * self._limit:
+        # Looked at again at the next alarm: the group's answer says whose the calls are.
+        while (
+            self._lease.held
+            and self._calling < self._limit
+            and len(self._tasks) < _UNFINISHED * self._limit
+        ):
             admitted = self._admission.next()
             if admitted is None:
                 held_for = self._admission.retry_in
@@ -256,9 +270,10 @@ class Caller:
         self._alarm = None
         if self._stopping.is_set():
             return
-        for arrival in self._admission.over():
-            # It asks nobody, so it needs no place.
-            self._begin(arrival)
+        if self._lease.held:
+            for arrival in self._admission.over():
+                # It asks nobody, so it needs no place.
+                self._begin(arrival)
         self._admission.report()
         self._begin_waiting()
 
@@ -271,7 +286,7 @@ class Caller:
             # The topic was made anew, or its log cut: offsets begin again.
             log.warning("offsets.went_back", partition=partition, offset=source.offset)
             self._admission.withdraw((partition,))
-            self._forget(partition)
+            self._tracker.forget(partition)
             self._tracker.start(partition, source.offset)
         if self._tracker.was_finished(partition, source.offset):
             # Whoever held the partition before had ended it behind one that had not.
@@ -280,7 +295,6 @@ class Caller:
         self._admission.put(source)
 
     def _begin(self, arrival: Arrival, place: "_Place | None" = None) -> None:
-        self._overtaken.begin(arrival)
         task = asyncio.create_task(self._work_off(arrival, place))
         if place is not None:
             task.add_done_callback(place.leave)
@@ -304,42 +318,18 @@ class Caller:
             await self._make_once(arrival.call, arrival.input_tokens, place)
         if crash_points.armed:
             crash_points.reach(CrashPoint.CALL_ACKNOWLEDGED)
-        self._tracker.finish(arrival.partition, arrival.source.offset)
+        self._commits.finish(arrival.partition, arrival.source.offset)
 
     async def _make_once(self, call: Call, input_tokens: int, place: "_Place | None") -> None:
-        attempt = call.attempt_id
-        while (running := self._attempts.get(attempt)) is not None:
-            # It was read twice, and is under way: this record is done when that one is.
-            await asyncio.wait((running,))
-        if attempt in self._made:
-            return
-        current = asyncio.current_task()
-        if current is None:
-            raise RuntimeError("calls are made inside tasks")
-        self._attempts[attempt] = current
-        try:
-            over = await self._exchange.run(
+        async def make() -> bool:
+            return await self._exchange.run(
                 call,
                 quota=None if place is None else place.quota,
                 input_tokens=input_tokens,
                 answered=_nothing if place is None else place.leave,
             )
-        finally:
-            del self._attempts[attempt]
-        if not over:
-            # It comes again as the same attempt.
-            return
-        self._made[attempt] = None
-        if len(self._made) > self._settings.remembered_attempts:
-            self._made.popitem(last=False)
 
-    async def _commit_regularly(self) -> None:
-        while True:
-            await asyncio.sleep(self._settings.commit_interval_seconds)
-            await self._commit()
-
-    async def _commit(self) -> None:
-        await commit_with_what_is_ahead(self._consumer, self._tracker, topic=self._topic)
+        await self._attempts.once(call.attempt_id, make)
 
     async def _drain(self, seconds: float, partitions: set[Partition] | None = None) -> None:
         tasks = [task for task, at in self._tasks.items() if partitions is None or at in partitions]
@@ -357,24 +347,17 @@ class Caller:
     async def _give_up(self, partitions: set[Partition]) -> None:
         self._owned -= partitions
         self._assignments += 1
-        await self._pass_on(partitions)
+        self._admission.withdraw(partitions)
         await self._drain(self._settings.drain_seconds, partitions)
-        await self._commit()
+        await self._commits.now()
         for partition in partitions:
-            self._forget(partition)
-
-    def _forget(self, partition: Partition) -> None:
-        self._tracker.forget(partition)
-        self._overtaken.forget(partition)
-
-    async def _pass_on(self, partitions: set[Partition]) -> None:
-        waiting = self._admission.withdraw(partitions)
-        await self._overtaken.pass_on(waiting, finish=self._tracker.finish)
+            self._tracker.forget(partition)
 
     async def _take_over(self, partitions: set[Partition]) -> None:
         self._owned = set(partitions)
         self._unresumed = set(partitions)
         self._assignments += 1
+        self._lease.renew()
         everything = self._consumer.partitions_for_topic(self._topic)
         # The callers of an entry share its limits as they share its calls.
         self._admission.share = min(1.0, len(partitions) / max(1, len(everything or ())))

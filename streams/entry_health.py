@@ -88,6 +88,7 @@ class EntryHealth:
         self._unreachable = False
         self._state: ProviderState = "closed"
         self._since = clock()
+        self._aside: set[str] = set()
         self.in_flight: Callable[[], int] = lambda: 0
         """Calls under way; set once there is a caller."""
         self.lag: int | None = None
@@ -139,6 +140,8 @@ class EntryHealth:
     def reports(self) -> list[ProviderHealth]:
         """A report of the entry, and of each model that was called."""
         now = self._clock()
+        aside = self._keys.keys_set_aside
+        self._log_keys(aside)
         state: ProviderState = "closed" if self.is_available() else "open"
         if state != self._state:
             self._state, self._since = state, now
@@ -150,10 +153,25 @@ class EntryHealth:
             in_flight=self.in_flight(),
             lag=self.lag,
             resources=self._resources(),
-            keys_aside=self._keys.keys_set_aside,
+            keys_aside=aside,
             reported_at=now,
         )
         return [whole, *(self._of_model(model, whole) for model, _ in self._circuits.items())]
+
+    def _log_keys(self, aside: tuple[KeyAside, ...]) -> None:
+        """Say which keys are used no more, and which are again."""
+        known, self._aside = self._aside, {key.alias for key in aside}
+        for key in aside:
+            if key.alias not in known:
+                log.warning(
+                    "provider.key_set_aside",
+                    provider=self.provider,
+                    key=key.alias,
+                    reason=key.reason,
+                    until=key.until.isoformat(),
+                )
+        for alias in sorted(known - self._aside):
+            log.info("provider.key_used_again", provider=self.provider, key=alias)
 
     def _of_model(self, model: str, whole: ProviderHealth) -> ProviderHealth:
         circuit = self._circuits.of(model)

@@ -3,47 +3,33 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-import structlog
-
 from millrace.providers.backoff import GiveUp, RetryHere, Verdict
 from millrace.providers.circuit import Permit
-from millrace.providers.protocol import (
-    Completion,
-    ModelRequest,
-    ModelServer,
-    ReasoningDelta,
-    TextDelta,
-    ToolArgumentsDelta,
-    UsageSoFar,
-)
 from millrace.providers.rate_limit import Reservation
 from millrace.schemas.call import Call
-from millrace.schemas.chunk import ToolCallDelta
-from millrace.schemas.errors import ErrorInfo, PipelineError, ProviderError
+from millrace.schemas.errors import ErrorInfo
 from millrace.schemas.ids import NewId
 from millrace.schemas.ledger import UsageEvent
 from millrace.schemas.outcome import AttemptOutcome
-from millrace.schemas.usage import Timing
-from millrace.schemas.vocabulary import AttemptStatus, CancelledScope
+from millrace.schemas.vocabulary import AttemptStatus
 from millrace.streams import crash_points
 from millrace.streams.books import Spent
 from millrace.streams.call_records import CallRecords
 from millrace.streams.cancellations import Cancellations
 from millrace.streams.chunk_stream import ChunkStream
+from millrace.streams.conversation import Conversation
 from millrace.streams.crash_points import CrashPoint
 from millrace.streams.dead_letters import Clock
-from millrace.streams.embedding_exchange import embed
 from millrace.streams.quotas import Quotas
-from millrace.streams.reckoning import Reckoning, Reply, milliseconds
+from millrace.streams.reckoning import Reckoning, Reply
 from millrace.streams.retrying import Retrying, circuit_open
 from millrace.streams.trying_again import again
-
-log = structlog.get_logger(__name__)
+from millrace.streams.unmade import Unmade
 
 _LONGEST_WAIT_SECONDS = 60.0
 """For a call that is put off because of a rate limit; it asks anew then."""
@@ -85,9 +71,8 @@ class Exchange:
     its next attempt, here after a short wait or by way of the retries topic after a long one.
     """
 
-    provider: ModelServer
-    local: bool
-    """Whether the provider runs on the operator's own hardware."""
+    conversation: Conversation
+    unmade: Unmade
     reckoning: Reckoning
     records: CallRecords
     retrying: Retrying
@@ -95,13 +80,6 @@ class Exchange:
     cancellations: Cancellations
     clock: Clock
     new_id: NewId
-
-    def is_over(self, call: Call) -> bool:
-        """Whether the call was cancelled, or its deadline has passed, so that it is not made."""
-        job = call.job
-        return self.clock() >= job.deadline or self.cancellations.covers(
-            job.request_id, call.member
-        )
 
     def is_turned_away(self, call: Call) -> bool:
         """Whether the call is not made now, as its model or its entry is known to be down."""
@@ -140,21 +118,15 @@ class Exchange:
     ) -> _Try | Literal["over", "put_off"]:
         """Make one attempt; returns the one to be made after it, if that is to be made here."""
         call, now = current.call, self.clock()
-        job = call.job
-        if self.cancellations.covers(job.request_id, call.member):
-            unmade = self._end_unstarted(call, "cancelled", _cancelled(), now)
-        elif now >= job.deadline:
-            unmade = self._end_unstarted(call, "expired", _expired(), now)
-        elif job.sensitivity == "private" and not self.local:
-            # Planned when the entry was local, or by another config: it must not leave now.
-            unmade = self._end_unstarted(call, "failed", _too_private(call), now)
-        elif (permit := self.retrying.begin(call)) is not None:
-            return await self._invoke(current, now, answered, permit) or "over"
-        else:
-            self.quotas.release(current.quota)
-            return await self._turn_away(call, now)
+        ending = self.unmade.ending(call, now)
+        if ending is None:
+            permit = self.retrying.begin(call)
+            if permit is not None:
+                return await self._invoke(current, now, answered, permit) or "over"
         self.quotas.release(current.quota)
-        await unmade
+        if ending is None:
+            return await self._turn_away(call, now)
+        await self.unmade.end(call, ending, now)
         return "over"
 
     async def _turn_away(self, call: Call, now: datetime) -> Literal["over", "put_off"]:
@@ -166,23 +138,8 @@ class Exchange:
             if waiting is not None:
                 await waiting
                 return "put_off"
-        await self._end_unstarted(call, "failed", error, now)
+        await self.unmade.end(call, ("failed", error), now)
         return "over"
-
-    async def _end_unstarted(
-        self, call: Call, status: AttemptStatus, error: ErrorInfo, now: datetime
-    ) -> None:
-        invocation = self.new_id()
-        outcome = AttemptOutcome(
-            call=call,
-            invocation=invocation,
-            status=status,
-            error=error,
-            cancelled=self._cancelled_scope(call, status),
-            timing=Timing(queued_ms=milliseconds(now - call.job.accepted_at)),
-            finished_at=now,
-        )
-        await self.records.end_unstarted(outcome, self.records.chunk_stream(call, invocation))
 
     async def _invoke(
         self, current: _Try, started_at: datetime, answered: Callable[[], object], permit: Permit
@@ -213,7 +170,9 @@ class Exchange:
                 start=time.perf_counter(),
             )
             try:
-                status, error = await self._converse(begun)
+                status, error = await self.conversation.hold(
+                    call, reply=reply, chunks=begun.chunks, quota=quota
+                )
             except asyncio.CancelledError:
                 error = ErrorInfo(
                     code="interrupted", message="the call was broken off; it is repeated"
@@ -281,94 +240,6 @@ class Exchange:
             if crash_points.armed:
                 crash_points.reach(CrashPoint.CALL_PUT_OFF)
 
-    async def _converse(self, begun: _Begun) -> tuple[AttemptStatus, ErrorInfo | None]:
-        """Ask and read until the answer is whole, or is not going to be."""
-        call, reply = begun.call, begun.reply
-        job = call.job
-        loop = asyncio.get_running_loop()
-        stopped = False
-        remaining = (job.deadline - self.clock()).total_seconds()
-        try:
-            async with asyncio.timeout(remaining) as limit:
-
-                def stop() -> None:
-                    nonlocal stopped
-                    # Once time is up, or after an earlier cancellation, it is ending already.
-                    if not limit.expired():
-                        stopped = True
-                        limit.reschedule(loop.time())
-
-                with self.cancellations.watching(job.request_id, call.member, stop):
-                    await self._read(begun)
-        except TimeoutError:
-            return ("cancelled", _cancelled()) if stopped else ("expired", _expired())
-        except ProviderError as error:
-            reply.key_alias = error.key_alias
-            log.info(
-                "call.failed",
-                request_id=job.request_id,
-                provider=call.target.provider,
-                model=call.target.model,
-                attempt=call.attempt,
-                code=error.code,
-            )
-            reply.failure = error
-            return "failed", error.info()
-        except PipelineError:
-            raise
-        except Exception as error:
-            # A fault of ours must end this attempt, not the calls beside it.
-            log.exception("call.fault", request_id=job.request_id, provider=call.target.provider)
-            message = f"a fault in Millrace ({type(error).__name__}); please report it"
-            return "failed", ErrorInfo(code="internal_error", message=message)
-        if reply.completion is None:
-            message = "the adapter ended without a completion"
-            return "failed", ErrorInfo(code="reply_invalid", message=message, retryable=True)
-        return "completed", None
-
-    async def _read(self, begun: _Begun) -> None:
-        call, reply, chunks = begun.call, begun.reply, begun.chunks
-        if call.job.inputs:
-            reply.completion = await embed(self.provider, call, quota=begun.quota)
-            return
-        request = ModelRequest(
-            model=call.target.model,
-            messages=call.messages,
-            parameters=call.parameters,
-            tools=call.tools,
-            output=call.output,
-            stream=call.stream,
-            token_probabilities=_wants_probabilities(call),
-            quota=begun.quota,
-        )
-        async with aclosing(self.provider.ask(request)) as events:
-            async for event in events:
-                if isinstance(event, Completion):
-                    reply.completion = event
-                    continue
-                if isinstance(event, UsageSoFar):
-                    reply.usage = event.usage
-                    continue
-                if reply.first_token_at is None:
-                    reply.first_token_at = time.perf_counter()
-                reply.deltas += 1
-                match event:
-                    case TextDelta(text):
-                        reply.text.append(text)
-                        await chunks.add(text=text)
-                    case ReasoningDelta(text):
-                        reply.reasoning.append(text)
-                        await chunks.add(reasoning=text)
-                    case ToolArgumentsDelta():
-                        reply.tool_arguments.append(event.arguments)
-                        piece = ToolCallDelta(
-                            index=event.index,
-                            id=event.id,
-                            name=event.name,
-                            arguments=event.arguments,
-                        )
-                        await chunks.add(tool_call=piece)
-
     def _spent(self, begun: _Begun, status: AttemptStatus, error: ErrorInfo | None) -> Spent:
         return begun.reckoning.spent(
             begun.reservation,
@@ -403,36 +274,12 @@ class Exchange:
             error=error,
             response_id=completion.response_id if completion else None,
             token_probability=completion.token_probability if completion else None,
-            cancelled=self._cancelled_scope(call, result.status),
+            cancelled=self.cancellations.scope(call.job.request_id, call.member)
+            if result.status == "cancelled"
+            else None,
             finished_at=result.finished_at,
         )
         await self.records.end(outcome, begun.chunks, begun.reservation, result)
-
-    def _cancelled_scope(self, call: Call, status: AttemptStatus) -> CancelledScope | None:
-        if status != "cancelled":
-            return None
-        return self.cancellations.scope(call.job.request_id, call.member)
-
-
-def _wants_probabilities(call: Call) -> bool:
-    rule = call.plan.cascade
-    return rule is not None and rule.confidence == "logprobs" and call.role == "answer"
-
-
-def _cancelled() -> ErrorInfo:
-    return ErrorInfo(code="cancelled", message="the request was cancelled")
-
-
-def _too_private(call: Call) -> ErrorInfo:
-    return ErrorInfo(
-        code="no_route",
-        message=f"the request is private and provider {call.target.provider!r} runs in the cloud, "
-        "though it was planned as local: let all processes have the same config",
-    )
-
-
-def _expired() -> ErrorInfo:
-    return ErrorInfo(code="deadline_exceeded", message="the deadline of the request has passed")
 
 
 async def _finish_despite_cancellation(work: Awaitable[None]) -> None:

@@ -1,14 +1,9 @@
 """Makes the parts of a process from its settings; decides nothing."""
 
 import asyncio
-import random
-import time
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
-from datetime import timedelta
-from decimal import Decimal
-from functools import partial
 from typing import Any
 
 import structlog
@@ -24,32 +19,16 @@ from millrace.agents.repair import compose_repair
 from millrace.agents.validate_output import ValidateOutput
 from millrace.agents.validation.installed import load_validators
 from millrace.prompts.library import PACKAGED, STEPS, PromptLibrary
-from millrace.providers.backoff import Backoff
-from millrace.providers.entry import ProviderEntry
 from millrace.providers.pricing import Pricing
-from millrace.providers.rate_limit import RateLimiter
-from millrace.providers.tokens import estimate_call, estimate_text
-from millrace.schemas.call import Call
+from millrace.providers.tokens import estimate_call
 from millrace.schemas.errors import PipelineError
-from millrace.schemas.ids import uuid7
-from millrace.schemas.ledger import UsageEvent
-from millrace.schemas.usage import Usage
-from millrace.schemas.vocabulary import LOCAL_HARDWARE, CostSource
 from millrace.sinks.protocol import Sink
-from millrace.streams.admission import Admission
 from millrace.streams.budget_gate import BudgetGate, EstimateCall
 from millrace.streams.budget_processor import BudgetProcessor
-from millrace.streams.call_records import CallRecords, ExchangeTopics
-from millrace.streams.called_entries import CalledEntries, CalledEntry
-from millrace.streams.caller import Caller
-from millrace.streams.cancellations import CancellationReader, Cancellations
 from millrace.streams.dead_letters import SetAside, utc_now
-from millrace.streams.exchange import Exchange
 from millrace.streams.following import (
     budgets_follow,
-    caller_follows,
     gate_follows,
-    limiter_follows,
     router_follows,
 )
 from millrace.streams.forgetting import forget_old_states
@@ -66,14 +45,9 @@ from millrace.streams.names import (
     validator_app_id,
 )
 from millrace.streams.outcomes import OutcomesProcessor, watch_all
-from millrace.streams.overtaken import Overtaken
 from millrace.streams.planning import acceptance, planner
 from millrace.streams.publisher import Publisher
-from millrace.streams.quotas import Quotas
-from millrace.streams.reckoning import Price, Reckoning
 from millrace.streams.reply_topics import ReplyTopics
-from millrace.streams.retries import Retries
-from millrace.streams.retrying import Retrying
 from millrace.streams.router import Router
 from millrace.streams.settings import Settings
 from millrace.streams.sink_consumer import SinkConsumer
@@ -83,11 +57,6 @@ from millrace.streams.topic_admin import TopicAdmin
 from millrace.streams.topics import TopicNames, largest_call
 
 log = structlog.get_logger(__name__)
-
-_LEAST_AHEAD = 16
-_MOST_AHEAD = 500
-_BYTES_AHEAD = 32 * 1024 * 1024
-"""How many calls a caller reads ahead, so that it has some to choose from."""
 
 Chores = list[Coroutine[Any, Any, None]]
 """What has to run beside a processor, until cancelled."""
@@ -122,29 +91,6 @@ class Parts:
             set_aside=self.set_aside,
         )
 
-    def cancellation_reader(
-        self, cancellations: Cancellations, window: timedelta
-    ) -> CancellationReader:
-        """What tells callers which work to stop."""
-        return CancellationReader(
-            settings=self.settings.kafka,
-            topic=self.topics.cancellations,
-            cancellations=cancellations,
-            set_aside=self.set_aside,
-            window=window,
-        )
-
-    def called_entries(self) -> CalledEntries:
-        """What the callers of this process know of their entries."""
-        return CalledEntries(
-            settings=self.settings.health,
-            environ=self.environ,
-            reporter=uuid7(),
-            clock=utc_now,
-            publisher=self.publisher,
-            topic=self.topics.provider_health,
-        )
-
     def health_reader(self, view: HealthView) -> HealthReader:
         """What tells routers how the providers are doing."""
         return HealthReader(
@@ -152,106 +98,6 @@ class Parts:
             view=view,
             kafka=self.settings.kafka,
             set_aside=self.set_aside,
-            clock=utc_now,
-        )
-
-    async def callers(
-        self, stack: AsyncExitStack, cancellations: Cancellations, entries: CalledEntries
-    ) -> list[Caller]:
-        """The caller role: one for each provider entry."""
-
-        def spent(event: UsageEvent) -> None:
-            self.tally.spent(event)
-            entries.spent(event)
-
-        records = CallRecords(
-            publisher=self.publisher,
-            patient=self.patient,
-            topics=ExchangeTopics(
-                chunks=self.topics.chunks,
-                outcomes=self.topics.outcomes,
-                usage=self.topics.usage,
-            ),
-            flush_seconds=self.settings.caller.chunk_flush_seconds,
-            on_spent=spent,
-        )
-        made = []
-        limiters = []
-        for name, entry in self.settings.enabled_providers.items():
-            called = entries.add(name, entry, circuit=self.settings.caller.circuit)
-            stack.push_async_callback(called.provider.aclose)
-            reckoning = partial(_reckoning, name)
-            # Without a share until partitions are assigned: no restart makes a burst.
-            limiter = RateLimiter(
-                limits=entry.limits,
-                now=time.monotonic,
-                accounts=called.provider.accounts,
-                share=0.0,
-            )
-            exchange = Exchange(
-                provider=called.provider,
-                local=entry.hardware in LOCAL_HARDWARE,
-                reckoning=reckoning(self.settings),
-                records=records,
-                retrying=self._retrying(called, cancellations),
-                quotas=Quotas(limiter=limiter),
-                cancellations=cancellations,
-                clock=utc_now,
-                new_id=uuid7,
-            )
-            caller = Caller(
-                provider=name,
-                topic=self.topics.calls(name),
-                group=f"{self.settings.app_id}-caller-{name}",
-                in_flight=entry.limits.in_flight,
-                kafka=self.settings.kafka,
-                settings=self.settings.caller,
-                exchange=exchange,
-                set_aside=self.set_aside,
-                admission=Admission(
-                    provider=name,
-                    limiter=limiter,
-                    settings=self.settings.caller.lanes,
-                    records=min(max(entry.limits.in_flight, _LEAST_AHEAD), _MOST_AHEAD),
-                    content_bytes=_BYTES_AHEAD,
-                    count_tokens=estimate_call,
-                    is_over=exchange.is_over,
-                    is_turned_away=exchange.is_turned_away,
-                    now=time.monotonic,
-                ),
-                overtaken=Overtaken(publisher=self.publisher, set_aside=self.set_aside),
-            )
-            called.health.in_flight = partial(_in_flight, caller)
-            self.live.follow(caller_follows(caller, exchange, reckoning))
-            limiters.append(limiter_follows(name, called.provider, limiter))
-            made.append(caller)
-        self.live.follow(entries.prepare)
-        for follows in limiters:
-            self.live.follow(follows)
-        return made
-
-    def _retrying(self, called: CalledEntry, cancellations: Cancellations) -> Retrying:
-        return Retrying(
-            backoff=Backoff(settings=self.settings.caller.backoff, draw=random.random),
-            circuits=called.circuits,
-            available=called.health.is_available,
-            cancellations=cancellations,
-            publisher=self.publisher,
-            topic=self.topics.retries,
-            clock=utc_now,
-        )
-
-    def retries(self, cancellations: Cancellations) -> Retries:
-        """What sends calls on once their time has come."""
-        return Retries(
-            topic=self.topics.retries,
-            group=f"{self.settings.app_id}-retries",
-            calls_topic=self.topics.calls,
-            kafka=self.settings.kafka,
-            settings=self.settings.retries,
-            publisher=self.publisher,
-            set_aside=self.set_aside,
-            cancellations=cancellations,
             clock=utc_now,
         )
 
@@ -376,31 +222,3 @@ class Parts:
             on_failure=self.on_failure,
             folder=self.settings.data_folder,
         )
-
-
-def _in_flight(caller: Caller) -> int:
-    return caller.in_flight
-
-
-def _reckoning(provider: str, settings: Settings) -> Reckoning:
-    price = _price(Pricing(now=utc_now), settings.providers[provider])
-    return Reckoning(price=price, count_tokens=_EstimatedTokens(), clock=utc_now)
-
-
-class _EstimatedTokens:
-    """Counts where a provider does not say."""
-
-    def request(self, call: Call) -> int:
-        return estimate_call(call)
-
-    def text(self, text: str) -> int:
-        return estimate_text(text)
-
-
-def _price(pricing: Pricing, entry: ProviderEntry) -> Price:
-    def price(
-        model: str, usage: Usage, reported: Decimal | None
-    ) -> tuple[Decimal | None, CostSource]:
-        return pricing.cost(entry, model, usage, reported)
-
-    return price

@@ -12,6 +12,7 @@ import structlog
 from millrace.schemas.errors import ConfigurationError, PipelineError
 from millrace.sinks.clickhouse import ClickHouseSink
 from millrace.sinks.query import ClickHouseReader
+from millrace.streams.caller_parts import CallerParts
 from millrace.streams.cancellations import Cancellations
 from millrace.streams.config_source import ConfigSource
 from millrace.streams.dead_letters import DeadLetters
@@ -225,12 +226,13 @@ class _Process:
             return []
         window = timedelta(seconds=self._settings.caller.cancellation_window_seconds)
         cancellations = Cancellations(window=window)
-        listener = parts.cancellation_reader(cancellations, window)
+        calling = CallerParts(shared=parts)
+        listener = calling.cancellation_reader(cancellations, window)
         listening = self._supervise("cancellations", listener.run())
         # A call that was cancelled while nobody listened must not be made.
         await _first(listener.caught_up, self._failed, listening)
-        entries = parts.called_entries()
-        callers = await parts.callers(stack, cancellations, entries)
+        entries = calling.called_entries()
+        callers = calling.callers(stack, cancellations, entries)
         self._running.callers = callers
         self._running.entries = entries
         for chore in entries.chores():
@@ -238,7 +240,7 @@ class _Process:
         for name, entry in self._settings.enabled_providers.items():
             if entry.warm_up:
                 self._supervise(f"warm-up of {name}", warm_up(name, entry, self._environ))
-        retries = parts.retries(cancellations)
+        retries = calling.retries(cancellations)
         self._running.retries = retries
         return [
             self._supervise("retries", retries.run()),

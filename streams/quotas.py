@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from millrace.providers.rate_limit import RateLimiter, Reservation
 from millrace.schemas.call import Call
+from millrace.schemas.errors import ProviderError
 from millrace.streams.reckoning import Reply
 
 _EXPECTED_OUTPUT_TOKENS = 512
@@ -47,7 +48,12 @@ class Quotas:
             failure, spent = reply.failure, reply.spent
             if spent is None or (failure is not None and not quota.sent):
                 self.limiter.release(quota)
-            elif failure is not None and failure.code == "rate_limited" and failure.retryable:
+            elif failure is not None and _slows_down(failure):
                 self.limiter.refused(quota, failure.retry_after)
             else:
                 self.limiter.settle(quota, spent.input_tokens + spent.output_tokens)
+
+
+def _slows_down(failure: ProviderError) -> bool:
+    """Whether the provider wants fewer calls; a key that is used up is another matter."""
+    return failure.code == "rate_limited" and failure.retryable and not failure.other_key

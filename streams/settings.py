@@ -49,6 +49,9 @@ class CallerSettings(Frozen):
     chunk_flush_seconds: float = Field(default=0.03, ge=0)
     """Deltas within this window go out as one chunk; the first token goes at once."""
     commit_interval_seconds: float = Field(default=0.5, gt=0)
+    commit_after_calls: int = Field(default=100, ge=1)
+    """A commit comes sooner when so many calls have ended since the last one: after a kill they
+    are made, and paid, again."""
     drain_seconds: float = Field(default=30.0, ge=0)
     """At shutdown and before a rebalance, how long calls in flight may take to end."""
     remembered_attempts: int = Field(default=50_000, ge=0)

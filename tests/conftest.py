@@ -13,9 +13,21 @@ from broker_under_test import BrokerUnderTest
 from kafka_process import KAFKA_SCRIPT, KafkaProcess, KafkaUnavailableError, free_port
 from kafka_security import SecureKafka, secure_files
 from network_guard import UNIT, refuse_network
+from parallel_groups import FileAndBroker, longest_first
+from xdist.remote import Producer
 
 from millrace.streams.embedded.broker import EmbeddedBroker
 from millrace.streams.kafka_settings import KafkaSettings
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest."""
+    items[:] = longest_first(items)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FileAndBroker:
+    """Keep together what shares a pipeline."""
+    return FileAndBroker(config, log)
 
 
 @pytest.fixture(autouse=True)

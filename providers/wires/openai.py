@@ -20,9 +20,12 @@ from millrace.providers.wires.content import (
 )
 from millrace.providers.wires.openai_embeddings import OpenAiEmbeddings
 from millrace.providers.wires.openai_reply import OpenAiReply
+from millrace.providers.wires.strict_schema import describes_object, is_strict
 from millrace.providers.wires.turns import Turn, pair_tool_results
 from millrace.providers.wires.wire import EncodedRequest, ReplyLimits
 from millrace.schemas.message import ContentPart, Message, TextPart
+from millrace.schemas.request import OutputSpec
+from millrace.schemas.vocabulary import LOCAL_HARDWARE
 
 _PATH = "/chat/completions"
 
@@ -40,6 +43,9 @@ class OpenAiWire:
         host = urlsplit(str(entry.base_url)).hostname or ""
         first_party = host == "api.openai.com" or host.endswith(".azure.com")
         self._max_tokens = "max_completion_tokens" if first_party else "max_tokens"
+        self._first_party = first_party
+        # Own servers constrain any schema. What is in the cloud may hand the call to OpenAI.
+        self._any_schema = entry.hardware in LOCAL_HARDWARE
 
     def authorization(self, key: str) -> tuple[str, str]:
         """A bearer token."""
@@ -52,9 +58,10 @@ class OpenAiWire:
             RequestRefusedError: A part has no form in this wire.
         """
         parameters = request.parameters
+        answer_format = self._response_format(request.output)
         body: dict[str, Any] = {
             "model": request.model,
-            "messages": _messages(request),
+            "messages": _messages(request, answer_format),
             "stream": request.stream,
         }
         if request.stream:
@@ -66,7 +73,7 @@ class OpenAiWire:
                 "top_p": parameters.top_p,
                 "stop": parameters.stop or None,
                 "seed": parameters.seed,
-                "response_format": _response_format(request),
+                "response_format": answer_format,
             }
         )
         if request.token_probabilities:
@@ -95,18 +102,43 @@ class OpenAiWire:
         cost = None if request.stream else headers.get("x-litellm-response-cost")
         return OpenAiReply(limits=self._limits, proxy_cost=cost)
 
+    def _response_format(self, output: OutputSpec) -> dict[str, Any] | None:
+        """How the answer's form is asked for; None where the prompt has to say it, or for text."""
+        schema = output.json_schema
+        if output.format != "json":
+            return None
+        if schema is None:
+            return {"type": "json_object"}
+        if not (self._any_schema or describes_object(schema)):
+            return None
+        described: dict[str, Any] = {"name": "answer", "schema": schema}
+        # Strict mode constrains every token, and refuses schemas with optional fields, among
+        # others. Those are a wish only; the validator checks the answer anyway.
+        if self._first_party and is_strict(schema):
+            described["strict"] = True
+        return {"type": "json_schema", "json_schema": described}
 
-def _messages(request: ModelRequest) -> list[dict[str, Any]]:
-    turns = pair_tool_results(request.messages)
-    messages = [_message(turn) for turn in turns]
-    # OpenAI refuses `json_object` when the word JSON stands nowhere in the messages.
-    if (
-        request.output.format == "json"
-        and request.output.json_schema is None
-        and not any("json" in message.text().lower() for message in request.messages)
-    ):
-        messages.insert(0, {"role": "system", "content": json_instruction(request.output)})
+
+def _messages(
+    request: ModelRequest, answer_format: Mapping[str, Any] | None
+) -> list[dict[str, Any]]:
+    messages = [_message(turn) for turn in pair_tool_results(request.messages)]
+    output = request.output
+    if output.format == "json" and _must_be_told(request, answer_format):
+        messages.insert(0, {"role": "system", "content": json_instruction(output)})
     return messages
+
+
+def _must_be_told(request: ModelRequest, answer_format: Mapping[str, Any] | None) -> bool:
+    """Whether the messages have to ask for JSON.
+
+    OpenAI refuses `json_object` when the word JSON stands nowhere in them.
+    """
+    if answer_format is None:
+        return True
+    return answer_format["type"] == "json_object" and not any(
+        "json" in message.text().lower() for message in request.messages
+    )
 
 
 def _message(turn: Turn) -> dict[str, Any]:
@@ -142,17 +174,3 @@ def _part(part: ContentPart) -> dict[str, Any]:
         case LinkedImage(url):
             pass
     return {"type": "image_url", "image_url": {"url": url}}
-
-
-def _response_format(request: ModelRequest) -> dict[str, Any] | None:
-    output = request.output
-    if output.format != "json":
-        return None
-    if output.json_schema is None:
-        return {"type": "json_object"}
-    # Not `strict`: OpenAI's strict mode refuses schemas with optional fields, among others,
-    # and the validator checks the answer anyway.
-    return {
-        "type": "json_schema",
-        "json_schema": {"name": "answer", "schema": output.json_schema},
-    }

@@ -11,7 +11,7 @@ from harness import oracle
 from harness.fuzz import fuzz
 from harness.setting import setting
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.alone]
 
 COUNT = int(os.environ.get("MILLRACE_FUZZ_REQUESTS", "2000"))
 SEED = int(os.environ.get("MILLRACE_FAULTS_SEED", "1"))

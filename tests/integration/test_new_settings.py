@@ -220,6 +220,34 @@ async def test_keys_are_changed_under_load_and_no_request_fails(
         assert (vendor.refused, set(vendor.used[-20:])) == (0, {"k-new"})
 
 
+@pytest.mark.parametrize("models", [["m"], ["m", "n"]])
+async def test_a_call_whose_key_is_refused_is_made_with_another_one(
+    broker: BrokerUnderTest, tmp_path: Path, models: list[str]
+) -> None:
+    """At the same model, also where another candidate is left: that one is not to blame."""
+    vendor = Vendor(keys={"k-2"})
+    async with (
+        TestServer(vendor.app()) as server,
+        live_pipeline(
+            broker,
+            tmp_path,
+            str(server.make_url("")).rstrip("/"),
+            keys={"FIRST_KEY": "k-1", "SECOND_KEY": "k-2"},
+        ) as live,
+    ):
+        route = {"models": models, "prefer_models": ["m"]}
+        for number in range(3):
+            await live.send(f"{len(models)}-keys-{number}", route=route)
+        names = [f"{len(models)}-keys-{number}" for number in range(3)]
+        responses = [await live.topics.response(name) for name in names]
+
+        assert {each.status for each in responses} == {"completed"}
+        assert {each.model for each in responses} == {"m"}
+        assert vendor.refused >= 1
+        errors = [each.error.code for one in responses for each in one.attempts if each.error]
+        assert errors == ["authentication_failed"] * vendor.refused
+
+
 async def test_a_key_that_was_set_aside_is_tried_again_at_a_hangup(
     broker: BrokerUnderTest, tmp_path: Path
 ) -> None:

@@ -194,6 +194,8 @@ async def test_a_key_that_is_no_use_is_set_aside_and_reported(
         await ask(provider)
 
     assert (failed.value.code, failed.value.key_alias) == (reason, "KEY_A")
+    assert (failed.value.other_key, failed.value.retryable) == (True, True)
+    assert failed.value.retry_after is None
     assert [await ask(provider) for _ in range(3)] == ["KEY_B"] * 3
     assert provider.keys_set_aside == (
         KeyAside(alias="KEY_A", reason=reason, until=NOW + timedelta(seconds=seconds)),
@@ -258,9 +260,12 @@ async def test_when_no_key_is_left_the_server_is_not_asked(
     """The message names each variable and why, and no key."""
     vendors[0].refused = {"sk-a": (status, {}), "sk-b": (status, {})}
     provider = build(base_url=vendors[0].url, api_key_env=("KEY_A", "KEY_B"))
-    for _ in range(2):
-        with pytest.raises(kind):
-            await ask(provider)
+    with pytest.raises(kind) as first:
+        await ask(provider)
+    with pytest.raises(kind) as last:
+        await ask(provider)
+    assert (first.value.other_key, last.value.other_key) == (True, False)
+    assert not last.value.retryable
 
     with pytest.raises(kind, match=words) as failed:
         await ask(provider)

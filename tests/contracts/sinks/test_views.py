@@ -142,6 +142,33 @@ async def test_errors_are_counted_by_provider_model_and_code(
     ]
 
 
+async def test_keys_are_told_apart_by_the_names_of_their_variables(
+    open_clickhouse: Any, make: Any
+) -> None:
+    """Every call that ended is one of its key's, and what has no key is left out."""
+    store = await open_clickhouse()
+    refused = {"status": "failed", "error_code": "authentication_failed", "cost_usd": "0"}
+    await store.sink.write(
+        [
+            make.usage("r1", key_alias="KEY_A", **refused),
+            make.usage("r1", attempt=2, key_alias="KEY_B", cost_usd="1"),
+            make.usage("r2", key_alias="KEY_B", cost_usd=None),
+            make.usage("r3", key_alias=None),
+            make.usage("r4", "reserved", key_alias="KEY_B"),
+        ]
+    )
+
+    rows = await store.select(
+        "SELECT key_alias, attempts, completed, refused, cost_usd, unknown_cost FROM calls_by_key "
+        "ORDER BY key_alias"
+    )
+
+    assert [tuple(row.values()) for row in rows] == [
+        ("KEY_A", 1, 0, 1, "0", 0),
+        ("KEY_B", 2, 2, 0, "1", 1),
+    ]
+
+
 async def test_fallbacks_tell_needed_from_successful_ones(open_clickhouse: Any, make: Any) -> None:
     """Members of an ensemble are no fallbacks; a second attempt of one member is."""
     store = await open_clickhouse()
@@ -387,7 +414,7 @@ async def test_every_report_answers_with_the_columns_it_promises(
         [
             make.request("r1"),
             make.usage("r1", "reserved", prompt=prompt),
-            make.usage("r2", prompt=prompt, timing={"total_ms": 5}),
+            make.usage("r2", prompt=prompt, timing={"total_ms": 5}, key_alias="KEY"),
             make.usage("r3", status="failed"),
             make.response(
                 "r2", attempts=[failed, make.attempt(2)], plan=plan, quality={"score": 1.0}

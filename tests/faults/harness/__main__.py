@@ -93,7 +93,9 @@ async def _restart_the_dead(running: Setting) -> None:
 def _note(report: Report, running: Setting) -> None:
     report.requests = len(running.load.sent)
     report.paid_again = sum(oracle.paid_twice(running.tape).values())
-    report.in_flight_at_faults = running.in_flight_at_faults
+    at_risk = [oracle.in_flight_and_ended(running.tape, death) for death in running.deaths]
+    report.in_flight_at_deaths = sum(in_flight for in_flight, _ in at_risk)
+    report.ended_uncommitted_at_deaths = sum(ended for _, ended in at_risk)
     report.peak_rss_mb = dict(running.watch.peak_rss_mb)
     stall = running.watch.longest_stall
     if stall is not None:

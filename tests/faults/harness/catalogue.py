@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from harness.cluster import SESSION_SECONDS
-from harness.fault import Fault, died, kill, together
+from harness.fault import Fault, kill, together
 from harness.load import ANYWHERE, GENTLE, PROMPT, STORMY
 from harness.outside import ROLES
 from harness.setting import Setting
@@ -38,8 +38,7 @@ def _zombie(role: str) -> _Inject:
     async def inject(setting: Setting) -> None:
         name = f"{role}-second"
         await setting.cluster.add(role, name=name)
-        setting.cluster.workers[role].freeze()
-        await died(setting, role)
+        await setting.freeze(role)
         await asyncio.sleep(SESSION_SECONDS * 1.5)
         setting.cluster.workers[role].thaw()
         await asyncio.sleep(1.0)

@@ -47,6 +47,8 @@ class Cluster:
     prefix: str
     proxied: bool
     """Whether the roles go by way of the proxies; where times are measured they do not."""
+    in_flight: int | None = None
+    """Calls to a provider at the same time; what the product has when unset."""
     workers: dict[str, RoleProcess] = field(default_factory=dict)
 
     @property
@@ -114,6 +116,8 @@ class Cluster:
             caller={
                 "drain_seconds": DRAIN_SECONDS,
                 "commit_interval_seconds": 0.2,
+                # Tries must outlast a provider that is away for a second, whatever chance draws.
+                "backoff": {"max_tries": 7, "base_seconds": 0.5, "max_seconds": 2.0},
                 # What one fault did to a circuit must not show in the next one.
                 "circuit": {"consecutive_failures": 10_000, "minimum_calls": 10_000},
             },
@@ -124,6 +128,8 @@ class Cluster:
         tree["kafka"]["request_timeout_seconds"] = REQUEST_SECONDS
         for entry in tree["providers"].values():
             entry["api_key_env"] = [_KEY_VARIABLE]
+            if self.in_flight is not None:
+                entry["limits"] = {"in_flight": self.in_flight}
             entry["timeouts"] = {"connect": 2.0, "first_token": 4.0, "idle": 3.0}
         return tree
 
@@ -139,6 +145,7 @@ async def cluster(
     partitions: int = 2,
     roles: tuple[str, ...] = ROLES,
     proxied: bool = True,
+    in_flight: int | None = None,
 ) -> AsyncIterator[Cluster]:
     """Everything started, one process a role; taken down in any case.
 
@@ -174,6 +181,7 @@ async def cluster(
             clock=JumpingClock(folder),
             prefix=f"h{seed}.",
             proxied=proxied,
+            in_flight=in_flight,
         )
         stack.push_async_callback(_end_all, found)
         for role in roles:

@@ -5,7 +5,7 @@ import signal
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from harness.fault import all_of, died
+from harness.fault import all_of
 from harness.load import KINDS, LATE, WAITING, Kind
 from harness.setting import Setting
 
@@ -85,7 +85,7 @@ async def _die_and_come_back(setting: Setting, case: Crash) -> None:
     worker = setting.cluster.workers[case.role]
     status = await worker.wait_for_death(DEATH_SECONDS)
     assert status == -signal.SIGKILL, f"{case.name}: it ended with {status} instead"
-    await died(setting, case.role)
+    await setting.note_death(case.role)
     await worker.start()
 
 

@@ -7,13 +7,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from harness import oracle
 from harness.load import KINDS, Kind
 from harness.setting import Setting
-
-COMMIT_SECONDS = 1.5
-"""What a caller has ended so shortly before its death was seen may not be committed yet: it
-commits every 0.2 s, and the machine may be busy."""
 
 
 @dataclass(frozen=True)
@@ -116,13 +111,4 @@ async def under_way(setting: Setting, before: int) -> None:
 async def kill(setting: Setting, name: str) -> None:
     """SIGKILL a process; what a caller had in flight then may be paid again."""
     await setting.cluster.workers[name].kill()
-    await died(setting, name)
-
-
-async def died(setting: Setting, name: str) -> None:
-    """Count what a process that has just died had in flight, if it made calls."""
-    if not name.startswith("caller"):
-        return
-    at = time.time()
-    await setting.tape.caught_up()
-    setting.in_flight_at_faults += oracle.calls_in_flight(setting.tape, since=at - COMMIT_SECONDS)
+    await setting.note_death(name)

@@ -4,9 +4,11 @@ Each check returns what it found wrong, in words; an empty list is a pass. Nothi
 the pipeline how it is doing.
 """
 
+import base64
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -86,15 +88,91 @@ def paid_twice(tape: Tape) -> dict[str, int]:
     return {attempt: len(found) - 1 for attempt, found in rows.items() if len(found) > 1}
 
 
-def calls_in_flight(tape: Tape, *, since: float) -> int:
-    """Invocations in the ledger of attempts that have not ended, or ended only after `since`."""
-    ended = _done_at(tape)
-    begun = {
-        f"{entry.body['request_id']}/{entry.body['member']}/{entry.body['attempt']}"
-        for entry in tape.entries["usage"]
-        if entry.schema == "usage-event"
-    }
-    return sum(ended.get(attempt, float("inf")) >= since for attempt in begun)
+@dataclass(frozen=True)
+class AtRisk:
+    """What may be made again after the death of a caller, exactly."""
+
+    at: float
+    """When it died, or was frozen."""
+    records: frozenset[tuple[str, int, int]]
+    """Request, member and first attempt of each call's record that no commit calls done."""
+
+    def covers(self, attempt: str, began_at: float) -> bool:
+        """Whether this attempt may have been under way, or ended since the last commit."""
+        request_id, member, number = attempt.rsplit("/", 2)
+        # A record's later attempts are made in its place, and leave no record of their own.
+        return began_at <= self.at + _CLOCK_SECONDS and any(
+            (request_id, int(member), first) in self.records for first in range(int(number) + 1)
+        )
+
+
+def at_risk(
+    tape: Tape, commits: Mapping[tuple[str, int], tuple[int, str]], *, at: float, prefix: str
+) -> AtRisk:
+    """The calls that lie on their topics and that no commit (offset, metadata) calls done."""
+    found = set()
+    for (topic, partition), calls in _calls(tape, prefix=prefix).items():
+        committed, metadata = commits.get((topic, partition), (0, ""))
+        ahead = _done_ahead(committed, metadata)
+        for offset, attempt in calls:
+            if offset >= committed and not any(first <= offset < past for first, past in ahead):
+                request_id, member, number = attempt.rsplit("/", 2)
+                found.add((request_id, int(member), int(number)))
+    return AtRisk(at, frozenset(found))
+
+
+def paid_for_nothing(tape: Tape, deaths: Sequence[AtRisk]) -> list[str]:
+    """Each attempt was called again at most once for each death that it was at risk at."""
+    began = began_at(tape)
+    wrong = []
+    for attempt, again in paid_twice(tape).items():
+        times = began[attempt]
+        allowed = sum(death.covers(attempt, times[0]) for death in deaths)
+        if again > allowed:
+            moments = ", ".join(f"{time:.2f}" for time in times)
+            wrong.append(
+                f"{attempt} was called at {moments}, and at risk at {allowed} deaths "
+                f"({', '.join(f'{death.at:.2f}' for death in deaths)})"
+            )
+    return wrong
+
+
+def in_flight_and_ended(tape: Tape, death: AtRisk) -> tuple[int, int]:
+    """Of what was at risk: how much had not ended by then, and how much had, uncommitted."""
+    done = _done_at(tape)
+    ended = [
+        done.get(attempt, float("inf")) <= death.at
+        for attempt, times in began_at(tape).items()
+        if death.covers(attempt, times[0])
+    ]
+    return ended.count(False), ended.count(True)
+
+
+def began_at(tape: Tape) -> dict[str, list[float]]:
+    """When each attempt was reserved for in the ledger, ascending: once an invocation."""
+    found: dict[str, dict[str, float]] = defaultdict(dict)
+    for entry in tape.entries["usage"]:
+        if entry.schema == "usage-event":
+            body = entry.body
+            attempt = f"{body['request_id']}/{body['member']}/{body['attempt']}"
+            found[attempt].setdefault(body["invocation"], entry.timestamp_ms / 1000)
+    return {attempt: sorted(times.values()) for attempt, times in found.items()}
+
+
+def _done_ahead(committed: int, metadata: str) -> list[tuple[int, int]]:
+    """Ranges that a commit calls done beyond its offset: pairs of LEB128 numbers in base64."""
+    numbers, number, shift = [], 0, 0
+    for byte in base64.b64decode(metadata.removeprefix("1:")):
+        number |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            numbers.append(number)
+            number = shift = 0
+    ranges, at = [], committed
+    for skip, length in zip(numbers[::2], numbers[1::2], strict=True):
+        ranges.append((at + skip, at + skip + length))
+        at += skip + length
+    return ranges
 
 
 def every_call_is_in_the_ledger(tape: Tape, lines: Sequence[dict[str, Any]]) -> list[str]:

@@ -24,7 +24,9 @@ class Report:
     requests: int = 0
     seconds: float = 0.0
     paid_again: int = 0
-    in_flight_at_faults: int = 0
+    in_flight_at_deaths: int = 0
+    """Of callers."""
+    ended_uncommitted_at_deaths: int = 0
     longest_stall: str = "none"
     peak_rss_mb: dict[str, float] = field(default_factory=dict)
     fuzz: FuzzResult | None = None
@@ -57,7 +59,8 @@ class Report:
             "",
             f"- {len(self.injected)} faults, {self.requests} requests",
             f"- calls paid again: {self.paid_again}",
-            f"- calls in flight at violent deaths: {self.in_flight_at_faults}",
+            f"- in flight at violent deaths of callers: {self.in_flight_at_deaths}",
+            f"- ended and not yet committed at those: {self.ended_uncommitted_at_deaths}",
             f"- longest time without progress: {self.longest_stall}",
             "",
             "| process | peak memory, MB |",

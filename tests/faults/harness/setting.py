@@ -1,8 +1,9 @@
 """A cluster with its load, its tape and its watch: what a fault is injected into."""
 
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
@@ -36,8 +37,8 @@ class Setting:
     tape: Tape
     watch: Watch
     random: Random
-    in_flight_at_faults: int = 0
-    """Calls under way or not yet committed, summed over the violent deaths of callers."""
+    deaths: list[oracle.AtRisk] = field(default_factory=list)
+    """Violent deaths of callers, and what may be called again after each."""
 
     def of(self, request_ids: Sequence[str]) -> list[Sent]:
         """What was sent under these ids."""
@@ -54,7 +55,26 @@ class Setting:
         await self.tape.caught_up()
         sent = self.of(request_ids)
         wrong = oracle.one_end_each(self.tape, sent) + oracle.gapless_streams(self.tape, sent)
+        wrong += oracle.paid_for_nothing(self.tape, self.deaths)
         assert not wrong, oracle.shown(wrong)
+
+    async def freeze(self, role: str) -> None:
+        """SIGSTOP a process; what a caller had under way may be called again by another one."""
+        self.cluster.workers[role].freeze()
+        await self.note_death(role)
+
+    async def note_death(self, name: str) -> None:
+        """Note what may be called again after the death of a process, if it made calls.
+
+        To be called when it can commit no more, and before anybody has taken over from it.
+        """
+        if not name.startswith("caller"):
+            return
+        at = time.time()
+        await self.tape.caught_up()
+        commits = await self.watch.commits_of_callers()
+        risk = oracle.at_risk(self.tape, commits, at=at, prefix=self.cluster.prefix)
+        self.deaths.append(risk)
 
     async def judge(self) -> list[str]:
         """Everything that must hold in the end; returns what does not.
@@ -73,11 +93,7 @@ class Setting:
         wrong += oracle.nothing_committed_past_unfinished_work(
             tape, watch.commits, prefix=cluster.prefix
         )
-        again = sum(oracle.paid_twice(tape).values())
-        if again > self.in_flight_at_faults:
-            wrong.append(
-                f"{again} calls were paid again, {self.in_flight_at_faults} in flight at faults"
-            )
+        wrong += oracle.paid_for_nothing(tape, self.deaths)
         async with cluster.reader() as reader:
             wrong += await oracle.books_are_right(reader, lines)
             wrong += await oracle.keeps_secrets(
@@ -109,10 +125,18 @@ async def setting(
     partitions: int = 2,
     roles: tuple[str, ...] = ROLES,
     proxied: bool = True,
+    in_flight: int | None = None,
 ) -> AsyncIterator[Setting]:
     """A cluster that takes requests, watched."""
     async with (
-        cluster(folder, seed=seed, partitions=partitions, roles=roles, proxied=proxied) as found,
+        cluster(
+            folder,
+            seed=seed,
+            partitions=partitions,
+            roles=roles,
+            proxied=proxied,
+            in_flight=in_flight,
+        ) as found,
         Load(
             bootstrap_servers=found.bootstrap_servers,
             topic=found.topic("requests"),

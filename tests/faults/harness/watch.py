@@ -95,6 +95,20 @@ class Watch:
             **{f"{app}-caller-{name}": [topic(f"calls.{name}")] for name in PROVIDERS},
         }
 
+    async def commits_of_callers(self) -> dict[tuple[str, int], tuple[int, str]]:
+        """What the callers' groups have committed, with metadata, by topic (no prefix), partition.
+
+        Waits for a broker that is away.
+        """
+        prefix = self._cluster.prefix
+        found = {}
+        for group in self.groups():
+            if "-caller-" in group:
+                for at, commit in (await self._admin.list_consumer_group_offsets(group)).items():
+                    place = (at.topic.removeprefix(prefix), at.partition)
+                    found[place] = (max(0, commit.offset), commit.metadata or "")
+        return found
+
     async def lag(self) -> dict[str, int]:
         """How far each group's committed offsets are behind; groups without lag are left out."""
         found: dict[str, int] = defaultdict(int)

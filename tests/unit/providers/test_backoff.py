@@ -59,6 +59,17 @@ def test_what_asking_again_cannot_help_is_given_up(error: ProviderError) -> None
     assert decide(error) == GiveUp("not_retryable")
 
 
+@pytest.mark.parametrize("other", [False, True])
+def test_another_key_is_tried_at_once(other: bool) -> None:
+    """The model is not to blame, so no other one is asked for it, and nobody waits."""
+    refused = RequestRefusedError("bad key", code="authentication_failed", retryable=True)
+    refused.other_key = True
+
+    assert decide(refused, other=other) == RetryHere(0.0)
+    assert decide(refused, tries=4, other=other) == GiveUp("tries_used_up")
+    assert decide(refused, begun=True) == GiveUp("reply_begun")
+
+
 def test_an_answer_that_has_begun_is_not_asked_for_again() -> None:
     """It was shown, and paid for."""
     assert decide(begun=True) == GiveUp("reply_begun")

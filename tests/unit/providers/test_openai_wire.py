@@ -243,6 +243,62 @@ async def test_json_is_asked_for(server: Any) -> None:
     assert len(said.sent["messages"]) == 1
 
 
+_CLOSED = {
+    "type": "object",
+    "properties": {
+        "a": {"type": ["integer", "null"]},
+        "b": {"type": "array", "items": {"$ref": "#/$defs/b"}},
+    },
+    "required": ["a", "b"],
+    "additionalProperties": False,
+    "$defs": {"b": {"type": "string", "enum": ["x", "y"]}},
+}
+
+
+@pytest.mark.parametrize(
+    ("schema", "strict"),
+    [
+        (_CLOSED, True),
+        ({**_CLOSED, "required": ["a"]}, False),
+        ({**_CLOSED, "additionalProperties": True}, False),
+        ({**_CLOSED, "minProperties": 1}, False),
+        ({**_CLOSED, "$defs": {"b": {"type": "string", "pattern": "x"}}}, False),
+        ({**_CLOSED, "$defs": {"b": {"enum": ["x"]}}}, False),
+        ({**_CLOSED, "$defs": {"b": {"type": "array"}}}, False),
+        ({**_CLOSED, "$defs": {"b": {"type": "string", "enum": ["x"] * 501}}}, False),
+        ({"type": "object"}, False),
+    ],
+)
+async def test_openai_is_held_to_a_schema_that_its_strict_mode_takes(
+    server: Any, schema: dict[str, Any], strict: bool
+) -> None:
+    """Others are a wish, for it would refuse the call; other servers are not told."""
+    request = _request(output=OutputSpec(format="json", json_schema=schema))
+    openai = "https://api.openai.com/v1"
+
+    there = await server.ask("openai", _DONE, request=request, base_url=openai)
+    elsewhere = await server.ask("openai", _DONE, request=request)
+
+    told = {"name": "answer", "schema": schema}
+    wanted = {**told, "strict": True} if strict else told
+    assert there.sent["response_format"] == {"type": "json_schema", "json_schema": wanted}
+    assert elsewhere.sent["response_format"] == {"type": "json_schema", "json_schema": told}
+
+
+async def test_a_schema_of_no_object_is_told_in_words_to_the_cloud(server: Any) -> None:
+    """OpenAI refuses it, whoever hands it on; own servers hold the model to it."""
+    schema = {"type": "array", "items": {"type": "integer"}}
+    request = _request(output=OutputSpec(format="json", json_schema=schema))
+
+    cloud = await server.ask("openai", _DONE, request=request)
+    own = await server.ask("openai", _DONE, request=request, hardware="gpu")
+
+    assert "response_format" not in cloud.sent
+    assert orjson.dumps(schema).decode() in cloud.sent["messages"][0]["content"]
+    assert own.sent["response_format"]["json_schema"]["schema"] == schema
+    assert len(own.sent["messages"]) == 1
+
+
 async def test_a_stream_is_read_to_its_end_mark(server: Any) -> None:
     """Comments, `choices: null`, other choices and what follows the mark are passed over."""
     other = {"index": 1, "delta": {"content": "not asked for"}, "finish_reason": "stop"}

@@ -3,18 +3,14 @@
 from dataclasses import dataclass, field
 
 import pytest
-from pipeline_doubles import RecordingPublisher
 from pipeline_records import make_call, make_job, make_raw
 from structlog.testing import capture_logs
 
 from millrace.providers.rate_limit import RateLimiter, RateLimits
 from millrace.schemas.call import Call
-from millrace.schemas.errors import BrokerError, PipelineError
 from millrace.streams.admission import Admission
 from millrace.streams.dead_letters import RawRecord
 from millrace.streams.lanes import LaneSettings
-from millrace.streams.offsets import Partition
-from millrace.streams.overtaken import Overtaken
 
 
 @dataclass
@@ -140,65 +136,3 @@ def test_a_call_is_read_and_counted_once() -> None:
         bench.begun()
 
     assert bench.decoded == 2
-
-
-class Keeping(RecordingPublisher):
-    """Keeps dead letters as well; `SetAside`."""
-
-    async def __call__(self, source: RawRecord, error: PipelineError, **_: object) -> object:
-        return await self.publish_bytes("dead", source.value, key=error.code.encode())
-
-
-async def passed_on(bench: Bench, publisher: Keeping, *begun: int) -> list[int]:
-    """The offsets that are finished once those of `begun` were begun and the rest is given up."""
-    overtaken = Overtaken(publisher=publisher, set_aside=publisher)  # type: ignore[arg-type]
-    finished: list[int] = []
-    waiting = bench.admission.withdraw([Partition("llm.calls.openai", 0)])
-    for arrival in waiting:
-        if arrival.source.offset in begun:
-            overtaken.begin(arrival)
-    left = [each for each in waiting if each.source.offset not in begun]
-    await overtaken.pass_on(left, finish=lambda _, offset: finished.append(offset))
-    return finished
-
-
-async def test_what_was_overtaken_is_written_anew_as_it_was() -> None:
-    """And only that: the rest is read again where it lies."""
-    bench, publisher = Bench(), Keeping()
-    bench.put("a", "b", "c", "d")
-
-    assert await passed_on(bench, publisher, 2) == [0, 1]
-    again = [Call.decode(each.value or b"") for each in publisher.written]
-    assert [each.job.request_id for each in again] == ["a", "b"]
-    assert {(each.topic, each.key) for each in publisher.written} == {("llm.calls.openai", b"k")}
-
-
-async def test_later_calls_of_a_conversation_go_with_the_overtaken_one() -> None:
-    """Else they would be read before it."""
-    bench, publisher = Bench(), Keeping()
-    bench.put("a", conversation_id="c")
-    for offset, conversation in enumerate((None, "c", "other"), 1):
-        job = make_job(f"r{offset}", conversation_id=conversation)
-        bench.admission.put(record(make_call(job), offset=offset))
-
-    assert await passed_on(bench, publisher, 1) == [0, 2]
-
-
-async def test_an_overtaken_record_that_is_no_call_becomes_a_dead_letter_at_once() -> None:
-    """From where it lies."""
-    bench, publisher = Bench(), Keeping()
-    bench.admission.put(make_raw(b"{", topic="llm.calls.openai"))
-    bench.admission.put(record(make_call(), offset=1))
-
-    assert await passed_on(bench, publisher, 1) == [0]
-    assert [(each.topic, each.key) for each in publisher.written] == [
-        ("dead", b"internal_record_invalid")
-    ]
-
-
-async def test_what_cannot_be_written_stays_unfinished() -> None:
-    """So it is read again, and nothing is lost."""
-    bench, publisher = Bench(), Keeping(failure=BrokerError("down"))
-    bench.put("a", "b")
-
-    assert await passed_on(bench, publisher, 1) == []

@@ -34,10 +34,12 @@ from millrace.schemas.usage import Usage
 from millrace.schemas.vocabulary import CostSource
 from millrace.streams.call_records import CallRecords, ExchangeTopics
 from millrace.streams.cancellations import Cancellations
+from millrace.streams.conversation import Conversation
 from millrace.streams.exchange import Exchange
 from millrace.streams.quotas import Quotas
 from millrace.streams.reckoning import Reckoning
 from millrace.streams.retrying import Retrying
+from millrace.streams.unmade import Unmade
 
 VECTORS = ((0.1, -0.2), (1.0, 0.006929283495992422))
 REPLY = EmbeddingReply(vectors=VECTORS, usage=Usage(input_tokens=9), key_alias="SOME_KEY")
@@ -90,16 +92,25 @@ class Bench:
     async def run(self, call: Call) -> None:
         """Make a call."""
         ids = count(1)
+        records = CallRecords(
+            publisher=self.publisher,  # type: ignore[arg-type]
+            patient=self.publisher,  # type: ignore[arg-type]
+            topics=ExchangeTopics(chunks="chunks", outcomes="outcomes", usage="usage"),
+            flush_seconds=3600.0,
+        )
         exchange = Exchange(
-            provider=self.provider,
-            local=True,
-            reckoning=Reckoning(price=price, count_tokens=Counted(), clock=lambda: at(1)),
-            records=CallRecords(
-                publisher=self.publisher,  # type: ignore[arg-type]
-                patient=self.publisher,  # type: ignore[arg-type]
-                topics=ExchangeTopics(chunks="chunks", outcomes="outcomes", usage="usage"),
-                flush_seconds=3600.0,
+            conversation=Conversation(
+                provider=self.provider, cancellations=self.cancellations, clock=lambda: at(1)
             ),
+            unmade=Unmade(
+                local=True,
+                records=records,
+                cancellations=self.cancellations,
+                clock=lambda: at(1),
+                new_id=lambda: f"i{next(ids)}",
+            ),
+            reckoning=Reckoning(price=price, count_tokens=Counted(), clock=lambda: at(1)),
+            records=records,
             quotas=Quotas(limiter=RateLimiter(limits=RateLimits(), now=time.monotonic)),
             retrying=Retrying(
                 backoff=Backoff(

@@ -9,6 +9,7 @@ import pytest
 from pipeline_doubles import until
 from pipeline_examples import EXAMPLES
 from pipeline_records import at
+from structlog.testing import capture_logs
 
 from millrace.providers.circuit import Circuits, CircuitSettings
 from millrace.schemas.errors import (
@@ -184,3 +185,22 @@ async def test_checks_go_on_and_find_out_when_it_is_back() -> None:
         await task
 
     assert asked == ["hangs", "fails", "works"]
+
+
+def test_a_key_that_is_set_aside_is_logged_once_and_again_when_it_is_back() -> None:
+    """By the name of its variable, with the reason and the time."""
+    bench = Bench()
+    key = KeyAside(alias="KEY_A", reason="rate_limited", until=at(200.0))
+    with capture_logs() as logs:
+        bench.health.reports()
+        bench.keys_set_aside = (key,)
+        bench.health.reports()
+        bench.health.reports()
+        bench.keys_set_aside = ()
+        bench.health.reports()
+
+    aside, back = logs
+    assert aside["event"] == "provider.key_set_aside"
+    assert (aside["provider"], aside["key"], aside["reason"]) == ("p", "KEY_A", "rate_limited")
+    assert aside["until"] == at(200.0).isoformat()
+    assert (back["event"], back["key"]) == ("provider.key_used_again", "KEY_A")

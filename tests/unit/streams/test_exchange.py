@@ -41,10 +41,12 @@ from millrace.schemas.usage import Usage
 from millrace.schemas.vocabulary import CostSource
 from millrace.streams.call_records import CallRecords, ExchangeTopics
 from millrace.streams.cancellations import Cancellations
+from millrace.streams.conversation import Conversation
 from millrace.streams.exchange import Exchange
 from millrace.streams.quotas import Quotas
 from millrace.streams.reckoning import Reckoning
 from millrace.streams.retrying import Retrying
+from millrace.streams.unmade import Unmade
 
 REPORTED = Usage(input_tokens=12, output_tokens=3)
 ANSWER = (TextDelta("Be"), TextDelta("cause"))
@@ -89,17 +91,26 @@ class Bench:
         return (self.now - EPOCH).total_seconds()
 
     def exchange(self) -> Exchange:
+        records = CallRecords(
+            publisher=self.publisher,  # type: ignore[arg-type]
+            patient=self.publisher,  # type: ignore[arg-type]
+            topics=ExchangeTopics(chunks="chunks", outcomes="outcomes", usage="usage"),
+            flush_seconds=3600.0,
+            on_spent=self.spent.append,
+        )
         return Exchange(
-            provider=self.provider,
-            local=self.local,
-            reckoning=Reckoning(price=price, count_tokens=WordCount(), clock=lambda: self.now),
-            records=CallRecords(
-                publisher=self.publisher,  # type: ignore[arg-type]
-                patient=self.publisher,  # type: ignore[arg-type]
-                topics=ExchangeTopics(chunks="chunks", outcomes="outcomes", usage="usage"),
-                flush_seconds=3600.0,
-                on_spent=self.spent.append,
+            conversation=Conversation(
+                provider=self.provider, cancellations=self.cancellations, clock=lambda: self.now
             ),
+            unmade=Unmade(
+                local=self.local,
+                records=records,
+                cancellations=self.cancellations,
+                clock=lambda: self.now,
+                new_id=lambda: f"i{next(self.ids)}",
+            ),
+            reckoning=Reckoning(price=price, count_tokens=WordCount(), clock=lambda: self.now),
+            records=records,
             retrying=Retrying(
                 backoff=Backoff(settings=self.backoff, draw=lambda: 0.0),
                 circuits=Circuits(settings=CircuitSettings(), now=time.monotonic),

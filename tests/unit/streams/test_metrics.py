@@ -136,7 +136,7 @@ def asked_for() -> dict[str, set[str]]:
     return {name: set(NAME.findall(expression)) for name, expression in asked.items()}
 
 
-@pytest.mark.parametrize(("name", "metrics"), asked_for().items(), ids=lambda each: str(each)[:40])
+@pytest.mark.parametrize(("name", "metrics"), asked_for().items(), ids=list(asked_for()))
 def test_dashboards_and_alerts_name_metrics_that_exist(name: str, metrics: set[str]) -> None:
     """A panel that shows nothing is worse than none."""
     process = Metrics()

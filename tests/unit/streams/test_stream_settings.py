@@ -34,6 +34,7 @@ def test_promised_defaults() -> None:
     assert settings.validation.when_validator_fails == "fail"
     assert settings.caller.chunk_flush_seconds == 0.03
     assert settings.caller.commit_interval_seconds == 0.5
+    assert settings.caller.commit_after_calls == 100
     assert settings.caller.drain_seconds == 30
     assert settings.caller.cancellation_window_seconds == 3600
     assert settings.requests.default_deadline_seconds == 600
