@@ -263,8 +263,10 @@ def _parse(source: RawRecord) -> dict[str, Any]:
 
 
 def _digest(body: dict[str, Any]) -> str:
+    """What tells requests of one id apart. How an answer is delivered is not what is asked."""
+    content = {name: value for name, value in body.items() if name != "stream"}
     try:
-        canonical = canonical_json(body)
+        canonical = canonical_json(content)
     except TypeError as error:
         # orjson reads 1,024 levels and writes 254.
         raise InvalidEventError(

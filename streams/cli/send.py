@@ -238,7 +238,8 @@ async def _run(
         some = ", ".join([*sorted(missing)[:_NAMED], *(["…"] if len(missing) > _NAMED else [])])
         say(
             f"millrace: {len(missing)} request(s) had not ended after {timeout_seconds:g} s: "
-            f"{some}; see what became of one with `millrace watch --request ID --from 10m`",
+            f"{some}; see what became of one with `millrace watch --request ID --from 10m`. What "
+            "was sent before is not answered again: `--since 1h` shows its answer of then",
             err=True,
         )
     if missing or ends.failed:

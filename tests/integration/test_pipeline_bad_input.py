@@ -134,6 +134,7 @@ async def test_the_same_request_again_is_not_paid_again(pipeline: Pipeline) -> N
         await pipeline.send(body)
     await pipeline.topics.response(request_id)
     await pipeline.send(dict(reversed(body.items())))
+    await pipeline.send({**body, "stream": True})
     last = await pipeline.ask("after-twice")
     await pipeline.topics.response(last)
 
