@@ -1,8 +1,9 @@
 """Sending calls on once their time has come.
 
 What waits lies on the topic: a process holds a bounded part of it in memory, and commits a record
-only when its call has gone on. So a restart loses nothing; it may send a call twice, which
-callers and joins know to be the same attempt.
+only when its call has gone on. So a restart loses nothing. What went on behind one that waits is
+noted in the commit; still a call may be sent twice, which callers and joins know to be the same
+attempt.
 """
 
 import asyncio
@@ -26,7 +27,7 @@ from millrace.streams.dead_letters import Clock, RawRecord, SetAside
 from millrace.streams.deliveries import Delivery, ended
 from millrace.streams.kafka_settings import KafkaSettings
 from millrace.streams.offsets import OffsetTracker, Partition
-from millrace.streams.progress import commit_progress
+from millrace.streams.progress import ResumeFromCommits, commit_progress, resume_from_commits
 from millrace.streams.publisher import Publisher, translate
 from millrace.streams.raw_records import raw_record
 from millrace.streams.rebalance import Rebalance
@@ -47,7 +48,8 @@ class Retries:
       goes on at once, for its caller to end.
     - Offsets are committed only up to the first call that still waits, and only once the broker
       holds what went on.
-    - A call that this process has sent on is not sent again when its record is read again.
+    - A call that this process has sent on is not sent again when its record is read again, nor one
+      that another had sent on by its last commit.
     - With too many waiting, the partitions are paused.
     """
 
@@ -64,7 +66,11 @@ class Retries:
         cancellations: Cancellations,
         clock: Clock,
         new_consumer: Callable[..., Any] = AIOKafkaConsumer,
+        resume: ResumeFromCommits = resume_from_commits,
     ) -> None:
+        self._kafka = kafka
+        self._group = group
+        self._resume_from = resume
         self._topic = topic
         self._calls_topic = calls_topic
         self._settings = settings
@@ -76,6 +82,8 @@ class Retries:
         self._heap = RetryHeap()
         self._tracker = OffsetTracker()
         self._owned: set[Partition] = set()
+        self._unresumed: set[Partition] = set()
+        """Those whose commits have not been looked at yet."""
         self._assignments = 0
         self._deliveries: dict[Delivery, tuple[Partition, int, str | None]] = {}
         self._sent: OrderedDict[str, None] = OrderedDict()
@@ -133,6 +141,8 @@ class Retries:
             timeout_ms=math.ceil(self._pause_seconds() * 1000),
             max_records=max(1, settings.max_waiting - len(self._heap)),
         )
+        if self._unresumed and any(batches.values()) and not await self._resume():
+            return
         assignment = self._assignments
         for at, records in batches.items():
             for record in records:
@@ -140,6 +150,20 @@ class Retries:
                 # to begin in its middle would let a commit pass what came before.
                 if assignment == self._assignments and Partition(*at) in self._owned:
                     await self._take(raw_record(record))
+
+    async def _resume(self) -> bool:
+        """Learn what the commits say; False when partitions have changed hands meanwhile.
+
+        Then what has been read is read again. Not while they change hands: the group would wait.
+        """
+        assignment, partitions = self._assignments, self._unresumed
+        await self._resume_from(
+            self._kafka, self._tracker, group=self._group, partitions=partitions
+        )
+        if assignment != self._assignments:
+            return False
+        self._unresumed = set()
+        return True
 
     def _hasten_cancelled(self) -> None:
         if self._hastened != self._cancellations.revision:
@@ -178,6 +202,10 @@ class Retries:
             self._heap.drop({partition})
             self._tracker.forget(partition)
             self._tracker.start(partition, source.offset)
+        if self._tracker.was_finished(partition, source.offset):
+            # Whoever held the partition before had sent it on behind one that waits.
+            self._tracker.finish(partition, source.offset)
+            return
         try:
             retry = Retry.decode(source.value or b"", source.headers)
         except InvalidEventError as error:
@@ -273,5 +301,6 @@ class Retries:
 
     async def _take_over(self, partitions: set[Partition]) -> None:
         self._owned = set(partitions)
+        self._unresumed = set(partitions)
         self._assignments += 1
         self.ready.set()
