@@ -82,6 +82,8 @@ def _compiled() -> tuple[_Phrases, _Phrases]:
 
 _STEM = 4
 _WHOLE, _STEMS = _compiled()
+_BEGINNINGS = frozenset(phrase.split(" ")[0] for phrase in (*_WHOLE, *_STEMS))
+"""How any phrase or stem begins; most words begin none."""
 
 
 def classify_task(messages: Sequence[Message]) -> TaskGuess:
@@ -107,6 +109,8 @@ def classify_task(messages: Sequence[Message]) -> TaskGuess:
 
 def _read_words(words: Sequence[str], tally: _Tally) -> None:
     for place, word in enumerate(words):
+        if word not in _BEGINNINGS and word[:_STEM] not in _BEGINNINGS:
+            continue
         factor = _OPENING if place < _OPENING_WORDS else 1.0
         phrase = ""
         for length in range(min(_MAX_PHRASE, len(words) - place)):

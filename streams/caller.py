@@ -26,6 +26,7 @@ from millrace.streams.publisher import translate
 from millrace.streams.raw_records import raw_record
 from millrace.streams.rebalance import Rebalance
 from millrace.streams.settings import CallerSettings
+from millrace.streams.unfinished import Unfinished
 
 log = structlog.get_logger(__name__)
 
@@ -34,8 +35,9 @@ _MOST_AT_ONCE = 64
 """Records taken up in one go: reading them keeps every stream of the process waiting."""
 _LOOK_SECONDS = 0.25
 """How often waiting calls are looked through for those that have expired or were cancelled."""
-_UNFINISHED = 2
-"""Calls begun and not yet acknowledged in full, as a multiple of those that may be in flight."""
+_MOST_TO_BEGIN = 256
+"""The same while places are free: when many calls end together, a turn of the loop takes long, and
+few at a turn would leave places empty."""
 
 
 class Caller:
@@ -88,7 +90,8 @@ class Caller:
         self._admission = admission
         self._alarm: asyncio.TimerHandle | None = None
         self._calling = 0
-        self._tasks: dict[asyncio.Task[None], Partition] = {}
+        self._unfinished = Unfinished()
+        self._tasks: dict[asyncio.Task[None], Arrival] = {}
         self._attempts = attempts
         self._place_free = asyncio.Event()
         self._lease = Lease(seconds=kafka.session_timeout_seconds, now=time.monotonic)
@@ -182,7 +185,8 @@ class Caller:
             if room <= 0:
                 await self._wait_for_room()
                 continue
-            await self._take(timeout_ms=_POLL_MS, max_records=min(room, _MOST_AT_ONCE))
+            free = min(self._limit - self._calling, _MOST_TO_BEGIN)
+            await self._take(timeout_ms=_POLL_MS, max_records=min(room, max(free, _MOST_AT_ONCE)))
             # What has been fetched already comes without a pause; calls under way need theirs.
             await asyncio.sleep(0)
 
@@ -245,7 +249,7 @@ class Caller:
         while (
             self._lease.held
             and self._calling < self._limit
-            and len(self._tasks) < _UNFINISHED * self._limit
+            and self._unfinished.leaves_room(self._limit)
         ):
             admitted = self._admission.next()
             if admitted is None:
@@ -300,11 +304,12 @@ class Caller:
         task = asyncio.create_task(self._work_off(arrival, place))
         if place is not None:
             task.add_done_callback(place.leave)
-        self._tasks[task] = arrival.partition
+        self._tasks[task] = arrival
+        self._unfinished.begin(arrival.size)
         task.add_done_callback(self._ended)
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
-        self._tasks.pop(task, None)
+        self._unfinished.end(self._tasks.pop(task).size)
         self._begin_waiting()
         self._place_free.set()
         if task.cancelled():
@@ -334,7 +339,11 @@ class Caller:
         await self._attempts.once(call.attempt_id, make)
 
     async def _drain(self, seconds: float, partitions: set[Partition] | None = None) -> None:
-        tasks = [task for task, at in self._tasks.items() if partitions is None or at in partitions]
+        tasks = [
+            task
+            for task, each in self._tasks.items()
+            if partitions is None or each.partition in partitions
+        ]
         if tasks:
             await asyncio.wait(tasks, timeout=seconds)
             if crash_points.armed:
@@ -364,7 +373,7 @@ class Caller:
         # The callers of an entry share its limits as they share its calls.
         self._admission.share = min(1.0, len(partitions) / max(1, len(everything or ())))
         self.ready.set()
-        lost = {task for task, at in self._tasks.items() if at not in partitions}
+        lost = {task for task, each in self._tasks.items() if each.partition not in partitions}
         await self._break_off(lost)
 
 
