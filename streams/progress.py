@@ -1,8 +1,7 @@
 """What the consumers of this pipeline share: committing what is done, and counting what waits."""
 
 import asyncio
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Iterable
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -59,22 +58,14 @@ async def commit_progress(
             tracker.committed(partition, commit)
 
 
-class ResumeFromCommits(Protocol):
-    """As `resume_from_commits`."""
-
-    async def __call__(
-        self,
-        kafka: KafkaSettings,
-        tracker: OffsetTracker,
-        *,
-        group: str,
-        partitions: Iterable[Partition],
-    ) -> None:
-        """Tell the tracker what the group's commits say of these partitions."""
+ResumeFromCommits = Callable[
+    [KafkaSettings, OffsetTracker, str, Iterable[Partition]], Awaitable[None]
+]
+"""As `resume_from_commits`."""
 
 
 async def resume_from_commits(
-    kafka: KafkaSettings, tracker: OffsetTracker, *, group: str, partitions: Iterable[Partition]
+    kafka: KafkaSettings, tracker: OffsetTracker, group: str, partitions: Iterable[Partition]
 ) -> None:
     """Tell the tracker what the group's commits say of these partitions.
 

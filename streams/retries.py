@@ -10,6 +10,7 @@ import asyncio
 import math
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import structlog
@@ -25,6 +26,7 @@ from millrace.streams.cancellations import Cancellations
 from millrace.streams.crash_points import CrashPoint
 from millrace.streams.dead_letters import Clock, RawRecord, SetAside
 from millrace.streams.deliveries import Delivery, ended
+from millrace.streams.holding import Holding
 from millrace.streams.kafka_settings import KafkaSettings
 from millrace.streams.offsets import OffsetTracker, Partition
 from millrace.streams.progress import ResumeFromCommits, commit_progress, resume_from_commits
@@ -68,9 +70,6 @@ class Retries:
         new_consumer: Callable[..., Any] = AIOKafkaConsumer,
         resume: ResumeFromCommits = resume_from_commits,
     ) -> None:
-        self._kafka = kafka
-        self._group = group
-        self._resume_from = resume
         self._topic = topic
         self._calls_topic = calls_topic
         self._settings = settings
@@ -81,10 +80,7 @@ class Retries:
         self._clock = clock
         self._heap = RetryHeap()
         self._tracker = OffsetTracker()
-        self._owned: set[Partition] = set()
-        self._unresumed: set[Partition] = set()
-        """Those whose commits have not been looked at yet."""
-        self._assignments = 0
+        self._holding = Holding(learn=partial(resume, kafka, self._tracker, group))
         self._deliveries: dict[Delivery, tuple[Partition, int, str | None]] = {}
         self._sent: OrderedDict[str, None] = OrderedDict()
         self._paused = False
@@ -141,29 +137,15 @@ class Retries:
             timeout_ms=math.ceil(self._pause_seconds() * 1000),
             max_records=max(1, settings.max_waiting - len(self._heap)),
         )
-        if self._unresumed and any(batches.values()) and not await self._resume():
+        if any(batches.values()) and not await self._holding.learned():
             return
-        assignment = self._assignments
+        assignment = self._holding.assignment
         for at, records in batches.items():
             for record in records:
                 # What comes while partitions change hands is read again from the last commit;
                 # to begin in its middle would let a commit pass what came before.
-                if assignment == self._assignments and Partition(*at) in self._owned:
+                if assignment == self._holding.assignment and Partition(*at) in self._holding:
                     await self._take(raw_record(record))
-
-    async def _resume(self) -> bool:
-        """Learn what the commits say; False when partitions have changed hands meanwhile.
-
-        Then what has been read is read again. Not while they change hands: the group would wait.
-        """
-        assignment, partitions = self._assignments, self._unresumed
-        await self._resume_from(
-            self._kafka, self._tracker, group=self._group, partitions=partitions
-        )
-        if assignment != self._assignments:
-            return False
-        self._unresumed = set()
-        return True
 
     def _hasten_cancelled(self) -> None:
         if self._hastened != self._cancellations.revision:
@@ -291,8 +273,7 @@ class Retries:
 
     async def _give_up(self, partitions: set[Partition]) -> None:
         """Leave what waits to the next owner, which reads it again from the last commit."""
-        self._owned -= partitions
-        self._assignments += 1
+        self._holding.give_up(partitions)
         self._heap.drop(partitions)
         await self._settle_deliveries()
         await self._commit()
@@ -300,7 +281,5 @@ class Retries:
             self._tracker.forget(partition)
 
     async def _take_over(self, partitions: set[Partition]) -> None:
-        self._owned = set(partitions)
-        self._unresumed = set(partitions)
-        self._assignments += 1
+        self._holding.take_over(partitions)
         self.ready.set()
