@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from functools import partial
 from typing import Any
 
 import structlog
@@ -18,6 +19,7 @@ from millrace.streams.committing import Committing
 from millrace.streams.crash_points import CrashPoint
 from millrace.streams.dead_letters import SetAside
 from millrace.streams.exchange import Exchange
+from millrace.streams.holding import Holding
 from millrace.streams.kafka_settings import KafkaSettings
 from millrace.streams.lease import Lease
 from millrace.streams.offsets import OffsetTracker, Partition
@@ -78,15 +80,10 @@ class Caller:
         self._topic = topic
         self._limit = in_flight
         self._settings = settings
-        self._kafka = kafka
-        self._group = group
         self._exchange = exchange
         self._set_aside = set_aside
         self._tracker = OffsetTracker()
-        self._owned: set[Partition] = set()
-        self._unresumed: set[Partition] = set()
-        """Those whose commits have not been looked at yet."""
-        self._assignments = 0
+        self._holding = Holding(learn=partial(resume_from_commits, kafka, self._tracker, group))
         self._admission = admission
         self._alarm: asyncio.TimerHandle | None = None
         self._calling = 0
@@ -192,28 +189,14 @@ class Caller:
 
     async def _take(self, *, timeout_ms: int, max_records: int) -> None:
         batches = await self._consumer.getmany(timeout_ms=timeout_ms, max_records=max_records)
-        if self._unresumed and batches and not await self._resume():
+        if batches and not await self._holding.learned():
             return
         for at, records in batches.items():
             # What arrives while a partition is being given up is read again by its next owner.
-            if Partition(*at) in self._owned:
+            if Partition(*at) in self._holding:
                 for record in records:
                     self._take_up(record)
         self._begin_waiting()
-
-    async def _resume(self) -> bool:
-        """Learn what the commits say; False when partitions have changed hands meanwhile.
-
-        Then what has been read is read again. Not while they change hands: the group would wait.
-        """
-        assignment, partitions = self._assignments, self._unresumed
-        await resume_from_commits(
-            self._kafka, self._tracker, group=self._group, partitions=partitions
-        )
-        if assignment != self._assignments:
-            return False
-        self._unresumed = set()
-        return True
 
     async def _wait_for_room(self) -> None:
         """Pause the partitions until calls have ended; the group still hears from us."""
@@ -356,8 +339,7 @@ class Caller:
             await asyncio.wait(tasks)
 
     async def _give_up(self, partitions: set[Partition]) -> None:
-        self._owned -= partitions
-        self._assignments += 1
+        self._holding.give_up(partitions)
         self._admission.withdraw(partitions)
         await self._drain(self._settings.drain_seconds, partitions)
         await self._commits.now()
@@ -365,9 +347,7 @@ class Caller:
             self._tracker.forget(partition)
 
     async def _take_over(self, partitions: set[Partition]) -> None:
-        self._owned = set(partitions)
-        self._unresumed = set(partitions)
-        self._assignments += 1
+        self._holding.take_over(partitions)
         self._lease.renew()
         everything = self._consumer.partitions_for_topic(self._topic)
         # The callers of an entry share its limits as they share its calls.
