@@ -37,6 +37,7 @@ async def run(given: argparse.Namespace) -> Report:
         rounds=given.rounds,
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         commit=_commit(),
+        only=given.only,
     )
     with tempfile.TemporaryDirectory(prefix="millrace-faults-") as folder:
         async with setting(Path(folder), seed=given.seed) as running:

@@ -74,7 +74,13 @@ class Cluster:
             name=name,
             environ={_KEY_VARIABLE: KEY, **self.clock.environ},
         )
-        await worker.start(**environ)
+        try:
+            await worker.start(**environ)
+        except BaseException:
+            # Nobody would end it otherwise, and it would take part in what comes next.
+            if worker.pid is not None:
+                await worker.kill()
+            raise
         self.workers[worker.name] = worker
         return worker
 

@@ -90,7 +90,12 @@ class Load:
 
     async def __aenter__(self) -> Self:
         self._producer = AIOKafkaProducer(
-            bootstrap_servers=self._servers, linger_ms=1, max_request_size=8_000_000
+            bootstrap_servers=self._servers,
+            linger_ms=1,
+            max_request_size=8_000_000,
+            # A service that sends must outlast the longest outage of the broker.
+            request_timeout_ms=150_000,
+            enable_idempotence=True,
         )
         await self._producer.start()
         return self

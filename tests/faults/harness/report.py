@@ -18,6 +18,8 @@ class Report:
     rounds: int
     started_at: str
     commit: str
+    only: str = ""
+    """What the names of the faults had to hold."""
     injected: list[Injected] = field(default_factory=list)
     judged: list[str] = field(default_factory=list)
     """What did not hold in the end."""
@@ -51,7 +53,8 @@ class Report:
         """The page."""
         problems = [one for one in self.injected if one.problem]
         verdict = "everything held" if self.passed else "FELL SHORT"
-        again = f"`make faults N={self.rounds} SEED={self.seed}`"
+        only = f" ONLY={self.only!r}" if self.only else ""
+        again = f"`make faults N={self.rounds} SEED={self.seed}{only}`"
         lines = [
             f"# Fault run, seed {self.seed}: {verdict}",
             "",
