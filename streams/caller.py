@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 import structlog
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
+from aiokafka import AIOKafkaConsumer
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import KafkaError
 
@@ -24,6 +24,7 @@ from millrace.streams.offsets import OffsetTracker, Partition
 from millrace.streams.progress import resume_from_commits, unread
 from millrace.streams.publisher import translate
 from millrace.streams.raw_records import raw_record
+from millrace.streams.rebalance import Rebalance
 from millrace.streams.settings import CallerSettings
 from millrace.streams.unfinished import Unfinished
 
@@ -50,7 +51,7 @@ class Caller:
       otherwise they are broken off, and the partition's new owner makes them again.
     - A call whose attempt this process has made already is not made again, nor one that another
       had ended by its last commit, be it behind a call that had not.
-    - No call is begun, or passed on, by a process that the group may have let go without its
+    - No call is begun by a process that the group may have let go without its
       knowledge: whoever has its partitions by then begins the same.
     - After a SIGKILL at most those are made again that were in flight, or ended since the last
       commit (`Committing`).
@@ -155,7 +156,8 @@ class Caller:
         try:
             await consumer.start()
             self._lease.follow(consumer)
-            consumer.subscribe([self._topic], listener=_Rebalance(self))
+            moving = Rebalance(give_up=self._give_up, take_over=self._take_over)
+            consumer.subscribe([self._topic], listener=moving)
             committer = asyncio.create_task(self._commits.run())
             try:
                 await self._intake()
@@ -393,14 +395,3 @@ class _Place:
             caller._admission.release(self.quota)  # noqa: SLF001
             caller._begin_waiting()  # noqa: SLF001
             caller._place_free.set()  # noqa: SLF001
-
-
-class _Rebalance(ConsumerRebalanceListener):  # type: ignore[misc]
-    def __init__(self, caller: Caller) -> None:
-        self._caller = caller
-
-    async def on_partitions_revoked(self, revoked: Any) -> None:
-        await self._caller._give_up({Partition(*each) for each in revoked})  # noqa: SLF001
-
-    async def on_partitions_assigned(self, assigned: Any) -> None:
-        await self._caller._take_over({Partition(*each) for each in assigned})  # noqa: SLF001
