@@ -37,9 +37,6 @@ _MOST_AT_ONCE = 64
 """Records taken up in one go: reading them keeps every stream of the process waiting."""
 _LOOK_SECONDS = 0.25
 """How often waiting calls are looked through for those that have expired or were cancelled."""
-_MOST_TO_BEGIN = 256
-"""The same while places are free: when many calls end together, a turn of the loop takes long, and
-few at a turn would leave places empty."""
 
 
 class Caller:
@@ -182,8 +179,7 @@ class Caller:
             if room <= 0:
                 await self._wait_for_room()
                 continue
-            free = min(self._limit - self._calling, _MOST_TO_BEGIN)
-            await self._take(timeout_ms=_POLL_MS, max_records=min(room, max(free, _MOST_AT_ONCE)))
+            await self._take(timeout_ms=_POLL_MS, max_records=min(room, _MOST_AT_ONCE))
             # What has been fetched already comes without a pause; calls under way need theirs.
             await asyncio.sleep(0)
 
