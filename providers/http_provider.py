@@ -16,6 +16,7 @@ import httpx
 from millrace.providers.entry import ProviderEntry
 from millrace.providers.failures import from_exception, from_response
 from millrace.providers.keys import ApiKey, ApiKeys
+from millrace.providers.model_list import read_model_list
 from millrace.providers.plain_reply import PlainReply
 from millrace.providers.protocol import (
     EmbeddingReply,
@@ -165,6 +166,22 @@ class HttpProvider:
         except ProviderError as error:
             if error.http_status not in _NO_SUCH_PATH:
                 raise
+
+    async def listed_models(self) -> frozenset[str] | None:
+        """The models that the server lists; None where it has no list, or a longer one.
+
+        Raises:
+            ProviderError: It cannot be reached, or does not take the key.
+        """
+        path = EncodedRequest(self._wire.check_path, b"")
+        seconds = self._timeouts.connect + self._timeouts.idle
+        try:
+            async with self.exchange("GET", path, seconds=seconds) as reply:
+                return read_model_list(await reply.read(max_bytes=self._limits.max_reply_bytes))
+        except ProviderError as error:
+            if error.http_status not in _NO_SUCH_PATH:
+                raise
+            return None
 
     @asynccontextmanager
     async def exchange(

@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 import structlog
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
+from aiokafka import AIOKafkaConsumer
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import KafkaError
 
@@ -24,7 +24,9 @@ from millrace.streams.offsets import OffsetTracker, Partition
 from millrace.streams.progress import resume_from_commits, unread
 from millrace.streams.publisher import translate
 from millrace.streams.raw_records import raw_record
+from millrace.streams.rebalance import Rebalance
 from millrace.streams.settings import CallerSettings
+from millrace.streams.unfinished import Unfinished
 
 log = structlog.get_logger(__name__)
 
@@ -33,8 +35,9 @@ _MOST_AT_ONCE = 64
 """Records taken up in one go: reading them keeps every stream of the process waiting."""
 _LOOK_SECONDS = 0.25
 """How often waiting calls are looked through for those that have expired or were cancelled."""
-_UNFINISHED = 2
-"""Calls begun and not yet acknowledged in full, as a multiple of those that may be in flight."""
+_MOST_TO_BEGIN = 256
+"""The same while places are free: when many calls end together, a turn of the loop takes long, and
+few at a turn would leave places empty."""
 
 
 class Caller:
@@ -51,7 +54,7 @@ class Caller:
       otherwise they are broken off, and the partition's new owner makes them again.
     - A call whose attempt this process has made already is not made again, nor one that another
       had ended by its last commit, be it behind a call that had not.
-    - No call is begun, or passed on, by a process that the group may have let go without its
+    - No call is begun by a process that the group may have let go without its
       knowledge: whoever has its partitions by then begins the same.
     - After a SIGKILL at most those are made again that were in flight, or ended since the last
       commit (`Committing`).
@@ -87,7 +90,8 @@ class Caller:
         self._admission = admission
         self._alarm: asyncio.TimerHandle | None = None
         self._calling = 0
-        self._tasks: dict[asyncio.Task[None], Partition] = {}
+        self._unfinished = Unfinished()
+        self._tasks: dict[asyncio.Task[None], Arrival] = {}
         self._attempts = attempts
         self._place_free = asyncio.Event()
         self._lease = Lease(seconds=kafka.session_timeout_seconds, now=time.monotonic)
@@ -155,7 +159,8 @@ class Caller:
         try:
             await consumer.start()
             self._lease.follow(consumer)
-            consumer.subscribe([self._topic], listener=_Rebalance(self))
+            moving = Rebalance(give_up=self._give_up, take_over=self._take_over)
+            consumer.subscribe([self._topic], listener=moving)
             committer = asyncio.create_task(self._commits.run())
             try:
                 await self._intake()
@@ -180,7 +185,8 @@ class Caller:
             if room <= 0:
                 await self._wait_for_room()
                 continue
-            await self._take(timeout_ms=_POLL_MS, max_records=min(room, _MOST_AT_ONCE))
+            free = min(self._limit - self._calling, _MOST_TO_BEGIN)
+            await self._take(timeout_ms=_POLL_MS, max_records=min(room, max(free, _MOST_AT_ONCE)))
             # What has been fetched already comes without a pause; calls under way need theirs.
             await asyncio.sleep(0)
 
@@ -243,7 +249,7 @@ class Caller:
         while (
             self._lease.held
             and self._calling < self._limit
-            and len(self._tasks) < _UNFINISHED * self._limit
+            and self._unfinished.leaves_room(self._limit)
         ):
             admitted = self._admission.next()
             if admitted is None:
@@ -298,11 +304,12 @@ class Caller:
         task = asyncio.create_task(self._work_off(arrival, place))
         if place is not None:
             task.add_done_callback(place.leave)
-        self._tasks[task] = arrival.partition
+        self._tasks[task] = arrival
+        self._unfinished.begin(arrival.size)
         task.add_done_callback(self._ended)
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
-        self._tasks.pop(task, None)
+        self._unfinished.end(self._tasks.pop(task).size)
         self._begin_waiting()
         self._place_free.set()
         if task.cancelled():
@@ -332,7 +339,11 @@ class Caller:
         await self._attempts.once(call.attempt_id, make)
 
     async def _drain(self, seconds: float, partitions: set[Partition] | None = None) -> None:
-        tasks = [task for task, at in self._tasks.items() if partitions is None or at in partitions]
+        tasks = [
+            task
+            for task, each in self._tasks.items()
+            if partitions is None or each.partition in partitions
+        ]
         if tasks:
             await asyncio.wait(tasks, timeout=seconds)
             if crash_points.armed:
@@ -362,7 +373,7 @@ class Caller:
         # The callers of an entry share its limits as they share its calls.
         self._admission.share = min(1.0, len(partitions) / max(1, len(everything or ())))
         self.ready.set()
-        lost = {task for task, at in self._tasks.items() if at not in partitions}
+        lost = {task for task, each in self._tasks.items() if each.partition not in partitions}
         await self._break_off(lost)
 
 
@@ -388,14 +399,3 @@ class _Place:
             caller._admission.release(self.quota)  # noqa: SLF001
             caller._begin_waiting()  # noqa: SLF001
             caller._place_free.set()  # noqa: SLF001
-
-
-class _Rebalance(ConsumerRebalanceListener):  # type: ignore[misc]
-    def __init__(self, caller: Caller) -> None:
-        self._caller = caller
-
-    async def on_partitions_revoked(self, revoked: Any) -> None:
-        await self._caller._give_up({Partition(*each) for each in revoked})  # noqa: SLF001
-
-    async def on_partitions_assigned(self, assigned: Any) -> None:
-        await self._caller._take_over({Partition(*each) for each in assigned})  # noqa: SLF001

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import structlog
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
+from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 
 from millrace.schemas.call import Call
@@ -29,6 +29,7 @@ from millrace.streams.offsets import OffsetTracker, Partition
 from millrace.streams.progress import commit_progress
 from millrace.streams.publisher import Publisher, translate
 from millrace.streams.raw_records import raw_record
+from millrace.streams.rebalance import Rebalance
 from millrace.streams.retry_heap import RetryHeap, WaitingCall
 from millrace.streams.retry_settings import RetrySettings
 
@@ -105,7 +106,8 @@ class Retries:
         consumer = self._consumer
         try:
             await consumer.start()
-            consumer.subscribe([self._topic], listener=_Rebalance(self))
+            moving = Rebalance(give_up=self._give_up, take_over=self._take_over)
+            consumer.subscribe([self._topic], listener=moving)
             committer = asyncio.create_task(self._commit_regularly())
             try:
                 while not self._stopping:
@@ -269,18 +271,7 @@ class Retries:
         for partition in partitions:
             self._tracker.forget(partition)
 
-    def _take_over(self, partitions: set[Partition]) -> None:
+    async def _take_over(self, partitions: set[Partition]) -> None:
         self._owned = set(partitions)
         self._assignments += 1
         self.ready.set()
-
-
-class _Rebalance(ConsumerRebalanceListener):  # type: ignore[misc]
-    def __init__(self, retries: Retries) -> None:
-        self._retries = retries
-
-    async def on_partitions_revoked(self, revoked: Any) -> None:
-        await self._retries._give_up({Partition(*each) for each in revoked})  # noqa: SLF001
-
-    async def on_partitions_assigned(self, assigned: Any) -> None:
-        self._retries._take_over({Partition(*each) for each in assigned})  # noqa: SLF001

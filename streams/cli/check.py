@@ -14,6 +14,8 @@ from millrace.agents.validation.policy import ValidationPolicy
 from millrace.agents.validation.validators import BUILT_IN
 from millrace.prompts.library import PACKAGED, PromptLibrary
 from millrace.providers.entry import ProviderEntry
+from millrace.providers.http_provider import HttpProvider
+from millrace.providers.model_list import not_listed
 from millrace.providers.registry import build_provider
 from millrace.schemas.errors import ConfigurationError, PipelineError
 from millrace.streams.cli.broker import find_broker, servers
@@ -174,7 +176,32 @@ async def _provider(name: str, entry: ProviderEntry) -> list[Finding]:
         await provider.aclose()
     models = f"{len(entry.models)} model(s)" if entry.models else "models as the server lists them"
     simulated = ", simulated" if entry.simulated else ""
-    return [Finding(part, "works", f"{entry.address} ({entry.hardware}{simulated}), {models}")]
+    works = Finding(part, "works", f"{entry.address} ({entry.hardware}{simulated}), {models}")
+    return [works, *await _models(name, entry)]
+
+
+async def _models(name: str, entry: ProviderEntry) -> list[Finding]:
+    """What to say of configured models that the server does not list, where it has a list."""
+    if entry.simulated or entry.instances:
+        return []  # The simulator is any model that it is asked for.
+    environ = config_source(None).environment()
+    keys = tuple(variable for variable in entry.api_key_env if environ.get(variable))
+    single = entry.model_copy(update={"api_key_env": keys[:1]})
+    server = build_provider(name, single, environ=environ)
+    try:
+        listed = await server.listed_models() if isinstance(server, HttpProvider) else None
+    finally:
+        await server.aclose()
+    missing = () if listed is None else not_listed(entry.models, listed)
+    if not missing:
+        return []
+    what = f"{', '.join(missing)}: not among the {len(listed or ())} models that the server lists"
+    if entry.wire != "ollama":
+        return [Finding(f"provider {name}", "note", f"{what}; fine if it is another name of one")]
+    if entry.pull_missing:
+        return [Finding(f"provider {name}", "note", f"{what}; a caller pulls it when it starts")]
+    advice = "`ollama pull` it, or set `pull_missing = true`"
+    return [Finding(f"provider {name}", "problem", f"{what}; {advice}")]
 
 
 def _print(findings: list[Finding], *, as_json: bool) -> None:

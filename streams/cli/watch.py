@@ -43,7 +43,8 @@ def watch(
             "-t",
             metavar="NAME",
             help="requests, calls, calls.PROVIDER, chunks, outcomes, responses, usage, "
-            "cancellations, evaluations, dead-letters, or any topic's full name.",
+            "cancellations, retries, provider-health, evaluations, dead-letters, or any topic's "
+            "full name.",
         ),
     ] = None,
     request: Annotated[

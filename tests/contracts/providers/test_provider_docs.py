@@ -37,6 +37,7 @@ NAMED = {
     "Any other OpenAI-compatible server": "acme",
     "Cursor CLI": "cursor",
     "Several servers, several keys": "pool",
+    "Rate limits": "limited",
 }
 
 

@@ -30,7 +30,7 @@ class Fault:
 
 
 def together(name: str, faults: Sequence[Fault]) -> Fault:
-    """Several at the same time, under one load."""
+    """Several at the same time, under the first one's load."""
 
     async def inject(setting: Setting) -> None:
         await all_of(*(fault.inject(setting) for fault in faults))

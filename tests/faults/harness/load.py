@@ -58,9 +58,6 @@ ANYWHERE = (
 """Nothing is wrong with these but what a fault of the upstream does to them, and any provider
 will do."""
 
-STORMY = (Kind("stormy", 1, ends=frozenset({"completed", "failed"})),)
-"""When everybody refuses for long enough, a request has to fail; it may do so once."""
-
 PROMPT = tuple(kind for kind in KINDS if kind not in WAITING)
 """Those that wait for no time that a clock tells."""
 
