@@ -140,7 +140,7 @@ def _document(job: Job, plan: Plan, planning: PlanRoute, asked: Call | None) -> 
 def _print(job: Job, plan: Plan, planning: PlanRoute, asked: Call | None) -> None:
     say(f"Task        {job.task} ({_source(plan)})")
     if asked is not None:
-        say(f"Asked first {', '.join(_models(asked))}; the plan is that without another answer")
+        say(f"Asked       {', '.join(_models(asked))}, for the task; else this holds:")
     say(f"Strategy    {plan.strategy}{f', mode {plan.mode}' if plan.mode else ''}")
     if plan.mode is not None or plan.quorum > 1:
         say(f"Quorum      {plan.quorum} valid answer(s)")

@@ -24,11 +24,15 @@ pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 SLOW_MS = 5_000
 """Of the calls at whose time the processes are killed."""
 DEADLINE_SECONDS = 32.0
-ROUTES = {"default": {"tiers": [["openai/*", "gemini/*"], ["anthropic/*"]]}}
+SECTIONS = {
+    "routes": {"default": {"tiers": [["openai/*", "gemini/*"], ["anthropic/*"]]}},
+    "classification": {"models": ["gpt-4.1-mini"]},
+}
 CLOUD = ["openai", "anthropic", "gemini"]
 FIRST = "Tell me"
 JUDGING, MERGING = "Judge which of their answers is the best", "Write the one answer"
 REFINING, RATING = "Give the improved answer", "How likely is it to be correct"
+CLASSIFYING = "Say what kind of work it is"
 DIVIDING, COMBINING = "Divide the work on it into parts", "Write the answer to the request"
 IN_PARTS = "Part a\n\na part\n\nPart b\n\na part"
 PARTS = json.dumps({"parts": [{"title": f"Part {n}", "instructions": "Do it."} for n in "ab"]})
@@ -45,10 +49,11 @@ class Case:
     """What is answered to what is asked."""
     text: str
     by: str
-    """What decided, or `tier` for a cascade."""
+    """What decided, `tier` for a cascade, or the task of a request with one member."""
     without: str = ""
     """What decides when that stage hangs; empty where its answer cannot be done without."""
     fallback: str = "the first"
+    task: str | None = "general"
 
     def prompt(self, *, hangs: bool, label: str) -> str:
         """Command what is answered, and how slowly."""
@@ -71,6 +76,7 @@ _JUDGE = {FIRST: "the first", JUDGING: '{"best": 2, "reason": "because"}'}
 _CHAIN = {FIRST: "the first", REFINING: "refined"}
 _DELEGATE = {FIRST: "the first", DIVIDING: PARTS, "Part: Part": "a part", COMBINING: "combined"}
 _CLIMB = {FIRST: "the first", RATING: '{"confidence": 0.1}'}
+_NAME = {FIRST: "the first", CLASSIFYING: '{"task": "reasoning", "confidence": 0.9}'}
 _RATED = {"strategy": "cascade", "confidence": "self_rating", "thresholds": [0.6],
           "providers": ["openai", "anthropic"]}  # fmt: skip
 _DIVIDE = {"strategy": "delegate", "providers": CLOUD, "max_parts": 3}
@@ -85,6 +91,8 @@ CASES = (
     Case(_DIVIDE, DIVIDING, _DELEGATE, "combined", "combine"),
     Case(_DIVIDE, "Part: Part", _DELEGATE, "combined", "combine"),
     Case(_DIVIDE, COMBINING, _DELEGATE, "combined", "combine", "parts", IN_PARTS),
+    Case({"providers": CLOUD}, CLASSIFYING, _NAME, "the first", "reasoning", task=None),
+    Case(_ensemble("vote"), CLASSIFYING, _NAME, "the first", "vote", task=None),
     Case(_RATED, RATING, _CLIMB, "the first", "tier"),
 )
 
@@ -99,8 +107,7 @@ def decided(end: Response) -> str:
     """What the response says of who decided."""
     if end.cascade is not None:
         return "tier"
-    assert end.ensemble is not None
-    return str(end.ensemble.decided_by)
+    return str(end.ensemble.decided_by if end.ensemble is not None else end.task)
 
 
 async def kill(*processes: RoleProcess) -> None:
@@ -122,9 +129,9 @@ async def test_every_stage_ends_once_and_as_meant_through_kills(
 ) -> None:
     """Killed while calls of the stage are open; one that hangs is done without at the deadline."""
     async with whole_pipeline(
-        real_broker, tmp_path, roles=frozenset({Role.ROUTER}), routes=ROUTES
+        real_broker, tmp_path, roles=frozenset({Role.ROUTER}), **SECTIONS
     ) as pipeline:
-        tree = pipeline_settings(real_broker, pipeline.simulator.url, tmp_path, routes=ROUTES)
+        tree = pipeline_settings(real_broker, pipeline.simulator.url, tmp_path, **SECTIONS)
         async with (
             RoleProcess(tree, folder=tmp_path, roles="validator") as validator,
             RoleProcess(tree, folder=tmp_path, roles="caller") as caller,
@@ -134,6 +141,7 @@ async def test_every_stage_ends_once_and_as_meant_through_kills(
             for number, (case, hangs) in enumerate(cases()):
                 request_id = await pipeline.ask(
                     "stage",
+                    **({"task": case.task} if case.task else {}),
                     prompt=case.prompt(hangs=hangs, label=f"slow-{number}"),
                     route=case.route,
                     deadline=deadline.isoformat(),
