@@ -45,7 +45,7 @@ faults: .venv/.dev  ## Inject N faults drawn from SEED, then bad input; a report
 	MILLRACE_FUZZ_STREAMS=10000 MILLRACE_FAULTS_SEED=$(or $(SEED),1) \
 		$(BIN)/python -m pytest -q tests/faults/test_fuzzed_streams.py
 	PYTHONPATH=tests/faults:tests/fixtures $(BIN)/python -m harness \
-		--rounds $(or $(N),60) $(if $(SEED),--seed $(SEED))
+		--rounds $(or $(N),60) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only '$(ONLY)')
 
 lock: .venv/.dev  ## Resolve the dependencies anew
 	$(BIN)/uv pip compile pyproject.toml $(LOCK) --output-file requirements.lock

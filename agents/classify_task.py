@@ -4,6 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
 from millrace.agents.task_signals import CODE, SHAPES, WITH_CODE, WORDS
 from millrace.schemas.message import Message
@@ -18,7 +19,8 @@ _OPENING_WORDS = 12
 _OPENING = 1.5
 _ENOUGH = 2.0
 _DOUBT = 1.5
-_SHOWN = 4
+
+SignalKind = Literal["words", "phrases", "form", "code"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,46 +32,58 @@ class TaskGuess:
     """`rules`, or `default` where they found too little."""
     confidence: float
     """From 0 to 1."""
-    signals: tuple[str, ...] = ()
-    """What spoke for it, strongest first; words of the lexicon, never other text."""
+    signals: tuple[SignalKind, ...] = ()
+    """What spoke for it, strongest first. Kinds alone: which words a request holds stays in it."""
 
     def __str__(self) -> str:
-        found = f" ({', '.join(self.signals)})" if self.signals else ""
+        found = f" ({' and '.join(self.signals)})" if self.signals else ""
         return f"task {self.task} by {self.source}, confidence {self.confidence:g}{found}"
+
+
+class _Signal(NamedTuple):
+    kind: SignalKind
+    text: str = ""
+
+
+_FORM = _Signal("form")
+_CODE = _Signal("code")
 
 
 @dataclass(slots=True)
 class _Tally:
     scores: dict[TaskType, float] = field(default_factory=lambda: defaultdict(float))
-    found: dict[TaskType, dict[str, float]] = field(default_factory=lambda: defaultdict(dict))
+    found: dict[TaskType, dict[_Signal, float]] = field(default_factory=lambda: defaultdict(dict))
 
-    def add(self, task: TaskType, signal: str, weight: float) -> None:
+    def add(self, task: TaskType, signal: _Signal, weight: float) -> None:
         known = self.found[task].get(signal, 0.0)
         if weight > known:
             self.scores[task] += weight - known
             self.found[task][signal] = weight
 
 
-_Phrases = Mapping[str, Sequence[tuple[TaskType, str, float]]]
+_Phrases = Mapping[str, Sequence[tuple[TaskType, _Signal, float]]]
 
 
 def _compiled() -> tuple[_Phrases, _Phrases]:
-    whole: dict[str, list[tuple[TaskType, str, float]]] = defaultdict(list)
-    stems: dict[str, list[tuple[TaskType, str, float]]] = defaultdict(list)
+    whole: dict[str, list[tuple[TaskType, _Signal, float]]] = defaultdict(list)
+    stems: dict[str, list[tuple[TaskType, _Signal, float]]] = defaultdict(list)
     for task, words in WORDS.items():
         for phrase, weight in words.items():
             *before, last = phrase.split(" ")
+            kind: SignalKind = "phrases" if before else "words"
             if not last.endswith("*"):
-                whole[phrase].append((task, phrase, weight))
+                whole[phrase].append((task, _Signal(kind, phrase), weight))
                 continue
             # Stems of several words are looked up by the words before the last one.
             key = " ".join([*before, last[:_STEM]])
-            stems[key].append((task, phrase[:-1], weight))
+            stems[key].append((task, _Signal(kind, phrase[:-1]), weight))
     return whole, stems
 
 
 _STEM = 4
 _WHOLE, _STEMS = _compiled()
+_BEGINNINGS = frozenset(phrase.split(" ")[0] for phrase in (*_WHOLE, *_STEMS))
+"""How any phrase or stem begins; most words begin none."""
 
 
 def classify_task(messages: Sequence[Message]) -> TaskGuess:
@@ -86,15 +100,17 @@ def classify_task(messages: Sequence[Message]) -> TaskGuess:
     for shape, gains in SHAPES:
         if shape.search(text):
             for task, weight in gains:
-                tally.add(task, "its form", weight)
+                tally.add(task, _FORM, weight)
     if CODE.search(text):
         for task, weight in WITH_CODE:
-            tally.add(task, "code", weight)
+            tally.add(task, _CODE, weight)
     return _decide(tally)
 
 
 def _read_words(words: Sequence[str], tally: _Tally) -> None:
     for place, word in enumerate(words):
+        if word not in _BEGINNINGS and word[:_STEM] not in _BEGINNINGS:
+            continue
         factor = _OPENING if place < _OPENING_WORDS else 1.0
         phrase = ""
         for length in range(min(_MAX_PHRASE, len(words) - place)):
@@ -103,7 +119,7 @@ def _read_words(words: Sequence[str], tally: _Tally) -> None:
             for task, signal, weight in _WHOLE.get(phrase, ()):
                 tally.add(task, signal, weight * factor)
             for task, signal, weight in _STEMS.get(f"{begun} {last[:_STEM]}".lstrip(), ()):
-                if phrase.startswith(signal):
+                if phrase.startswith(signal.text):
                     tally.add(task, signal, weight * factor)
 
 
@@ -113,13 +129,19 @@ def _decide(tally: _Tally) -> TaskGuess:
         return TaskGuess(task="general", source="default", confidence=0.0)
     (task, score), *others = ranked
     rival = others[0][1] if others else 0.0
-    signals = sorted(tally.found[task].items(), key=lambda each: (-each[1], each[0]))
     return TaskGuess(
         task=task,
         source="rules",
         confidence=round(score / (score + rival + _DOUBT), 2),
-        signals=tuple(signal for signal, _ in signals[:_SHOWN]),
+        signals=_kinds(tally.found[task]),
     )
+
+
+def _kinds(found: Mapping[_Signal, float]) -> tuple[SignalKind, ...]:
+    weights: dict[SignalKind, float] = defaultdict(float)
+    for signal, weight in found.items():
+        weights[signal.kind] += weight
+    return tuple(sorted(weights, key=lambda kind: (-weights[kind], kind)))
 
 
 def _bounded(text: str) -> str:

@@ -1,11 +1,13 @@
 """What a request demands of a model, and where a model falls short of it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from millrace.agents.offers import Offer
+from millrace.schemas.call import Job
+from millrace.schemas.request import Route
 from millrace.schemas.vocabulary import Capability, HardwareWish, Strategy, TaskType
 
 _MILLION = Decimal(1_000_000)
@@ -30,6 +32,32 @@ class Constraints:
     """What helps with the output format; it orders, and never excludes."""
     min_quality: int = 0
     """The least rating for the task."""
+
+    @classmethod
+    def of(
+        cls,
+        job: Job,
+        route: Route,
+        strategy: Strategy,
+        *,
+        capabilities: Iterable[Capability],
+        output: Capability | None = None,
+        min_quality: int = 0,
+    ) -> Self:
+        """What a request demands by its route; `capabilities` are those that its content needs."""
+        return cls(
+            task=job.task,
+            strategy=strategy,
+            private="private" in {job.sensitivity, route.sensitivity},
+            hardware=route.hardware,
+            providers=route.providers,
+            models=route.models,
+            prefer_providers=route.prefer_providers,
+            prefer_models=route.prefer_models,
+            capabilities=frozenset((*route.capabilities, *capabilities)),
+            output=output,
+            min_quality=min_quality,
+        )
 
     def admits(self, offer: Offer) -> bool:
         """Whether the offer does: the same as having no `misfits`, in a fraction of the time."""

@@ -12,12 +12,13 @@ ledger has its own row for it.
 from dataclasses import dataclass, replace
 
 from millrace.agents.joins.attempt import JudgeAttempt, restart
+from millrace.agents.joins.begin_decided import PlanTask, begin_decided
 from millrace.agents.joins.briefs import brief_of
 from millrace.agents.joins.proceed import Proceed, stage_due, stop, table_of
 from millrace.agents.joins.state import Decision, JoinState, Member
 from millrace.agents.respond import attempts_of, ended_by_attempt, ended_by_refusal
 from millrace.agents.validation.verdict import InvalidOutput, ValidOutput
-from millrace.schemas.call import Job, Plan
+from millrace.schemas.call import Job, Plan, Undecided
 from millrace.schemas.outcome import (
     AttemptOutcome,
     JoinOpened,
@@ -34,6 +35,8 @@ class Join:
     """Decides what each record about a request leads to."""
 
     judge: JudgeAttempt
+    plan: PlanTask
+    """Makes the plan of a request whose task had to be asked for."""
 
     def decide(self, state: JoinState | None, record: OutcomeRecord, offset: int) -> Decision:
         """Apply a record, read at `offset`, to the state its request is in."""
@@ -61,10 +64,26 @@ class Join:
             others = attempts_of(members, without=call.member)
             response = ended_by_attempt(outcome, others=others)
             return _end(offset, response, call.job.reply_to)
+        if call.undecided is not None and outcome.status != "expired":
+            return self._classified(call.undecided, outcome, offset)
         if call.plan.joined:
             opened = state or _open(call.job, call.plan, offset)
             return self._joined(opened, member, outcome, offset)
         return self._single(member, outcome, offset)
+
+    def _classified(self, undecided: Undecided, outcome: AttemptOutcome, offset: int) -> Decision:
+        """Begin the request as what a model says that it is, else as what the rules said."""
+        call, steps = outcome.call, self.judge.steps
+        checked = self.judge.check(outcome)
+        if not isinstance(checked, ValidOutput):
+            follow = self.judge.follow(outcome, checked, lambda: steps.classify(call.job))
+            if follow is not None:
+                members = {call.member: Member(decided=call.attempt)}
+                waiting = JoinState(applied=offset, touched_at=outcome.finished_at, members=members)
+                return Decision(waiting, calls=(follow,))
+        return begin_decided(
+            undecided, outcome, checked, planning=self.plan, steps=steps, offset=offset
+        )
 
     def _single(self, member: Member, outcome: AttemptOutcome, offset: int) -> Decision:
         """Decide about the only member of a request, of which no more is kept than must be."""

@@ -62,7 +62,7 @@ def plan_embedding(
     strategy = task_route.strategy if route.strategy == "auto" else route.strategy
     if strategy not in EMBEDDING_STRATEGIES:
         strategy = "auto"
-    selection = ranking.rank(_constraints(job, route, strategy))
+    selection = ranking.rank(Constraints.of(job, route, strategy, capabilities=("embeddings",)))
     batch = _Batch.of(job, route, count_tokens=count_tokens, max_outcome_bytes=max_outcome_bytes)
     refused = [
         PassedOver(provider=offer.provider, model=offer.model, reason=reason)
@@ -162,21 +162,6 @@ class _Batch:
             return "its price is unknown, so that max_cost_usd cannot be kept"
         cost = offer.prices[0] * self.tokens / _MILLION
         return f"it would cost about {dollars(cost)}" if cost > self.max_cost_usd else None
-
-
-def _constraints(job: Job, route: Route, strategy: Strategy) -> Constraints:
-    return Constraints(
-        task=job.task,
-        strategy=strategy,
-        private="private" in {job.sensitivity, route.sensitivity},
-        hardware=route.hardware,
-        providers=route.providers,
-        models=route.models,
-        prefer_providers=route.prefer_providers,
-        prefer_models=route.prefer_models,
-        capabilities=frozenset({"embeddings", *route.capabilities}),
-        output=None,
-    )
 
 
 def _no_route(

@@ -234,31 +234,21 @@ def _bar(route: Route, policy: TaskRoute, complexity: float) -> int:
 
 
 def _constraints(job: Job, route: Route, strategy: Strategy, min_quality: int) -> Constraints:
-    needs: set[Capability] = set(route.capabilities)
+    needs: list[Capability] = []
     if job.tools:
-        needs.add("tools")
+        needs.append("tools")
     if any(
         isinstance(part, ImagePart)
         for message in job.messages
         if not isinstance(message.content, str)
         for part in message.content
     ):
-        needs.add("vision")
+        needs.append("vision")
     helpful: Capability | None = None
     if job.output.format == "json":
         helpful = "json" if job.output.json_schema is None else "json_schema"
-    return Constraints(
-        task=job.task,
-        strategy=strategy,
-        private="private" in {job.sensitivity, route.sensitivity},
-        hardware=route.hardware,
-        providers=route.providers,
-        models=route.models,
-        prefer_providers=route.prefer_providers,
-        prefer_models=route.prefer_models,
-        capabilities=frozenset(needs),
-        output=helpful,
-        min_quality=min_quality,
+    return Constraints.of(
+        job, route, strategy, capabilities=needs, output=helpful, min_quality=min_quality
     )
 
 

@@ -120,6 +120,16 @@ class RoutePolicy(RootModel[dict[RouteName, TaskRoute]]):
         return f"routes.{task}" if task in self.root else "routes.default"
 
 
+class ClassificationPolicy(Frozen):
+    """Who says what kind of work a request is, where the rules are not sure: `[classification]`."""
+
+    models: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Names, as `model` or `provider/model`; the best of them that may see the request is asked,
+    local ones first. None: the rules decide alone."""
+    below: Share = 0.6
+    """Asked where the rules are less sure than this."""
+
+
 class RequestPolicy(Frozen):
     """What requests may ask for: `[requests]`."""
 

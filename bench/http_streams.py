@@ -2,25 +2,33 @@
 
 Each client, in a process of its own on the first core, reads streams of tokens from the
 simulator, so many at once; printed are streams a second and CPU a stream, with ratios to bare
-aiohttp. A client that fails is told of as such.
+aiohttp. A client that fails is told of as such. One that does not end in time counts with the
+rate that it would have had by ending at that moment, more than it reached.
 """
 
 import argparse
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
+from statistics import median
+from typing import Any
 
 import httpx
 import orjson
 import uvloop
 from children import Child, python, say_ready, split_cores, until_stdin_closes
+from goals import judge
 from streamed_call import deltas, session
 
 from millrace.providers.entry import Timeouts
 from millrace.providers.transport import build_client
 
+BARE_GOAL = 0.8
+"""Of bare aiohttp's streams a second."""
+STOCK_GOAL = 3.0
+"""Times stock httpx's."""
 CLIENTS = ("aiohttp", "millrace", "httpx")
 PROMPT = "Say it. [[sim:latency={latency} tokens={tokens}]]"
 
@@ -106,6 +114,7 @@ def run(given: argparse.Namespace) -> None:
     with ExitStack() as stack:
         upstream = stack.enter_context(Child(python("upstream.py"), cores=others)).said["url"]
         print(f"{given.streams} streams of {given.tokens} tokens, {given.at_once} at once")
+        rates: dict[str, list[float]] = {client: [] for client in CLIENTS}
         for _ in range(given.rounds):
             base = 0.0
             for client in CLIENTS:
@@ -114,6 +123,7 @@ def run(given: argparse.Namespace) -> None:
                     options += [f"--{name.replace('_', '-')}", str(getattr(given, name))]
                 with Child(python("http_streams.py", *options), cores=own) as child:
                     said = child.said
+                rates[client].append(_rate(client, said, given.streams))
                 if said["failed"] is None:
                     print(f"  {client:10} did not end within {given.seconds} s")
                     continue
@@ -123,6 +133,23 @@ def run(given: argparse.Namespace) -> None:
                     f" {said['cpu'] / given.streams * 1e3:6.3f} ms CPU a stream"
                     f" ({said['cpu'] / base:5.2f} of aiohttp's), {said['failed']} failed"
                 )
+    judge("streams a second, to bare aiohttp's", _ratio(rates, "aiohttp"), BARE_GOAL)
+    judge("streams a second, to stock httpx's", _ratio(rates, "httpx"), STOCK_GOAL)
+
+
+def _rate(client: str, said: Mapping[str, Any], streams: int) -> float:
+    """Whole streams a second; at most, for a peer that did not end in time, and 0 for us."""
+    failed = said["failed"]
+    if failed is None:
+        return 0.0 if client == "millrace" else streams / said["took"]
+    return (streams - failed) / said["took"]
+
+
+def _ratio(rates: Mapping[str, Sequence[float]], base: str) -> float:
+    """Our rate by that of another client: the median over rounds."""
+    return median(
+        ours / theirs for ours, theirs in zip(rates["millrace"], rates[base], strict=True)
+    )
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from statistics import median, quantiles
 import uvloop
 from brokers import Broker, broker_for, make_topics
 from children import Child, python, split_cores
+from goals import judge
 from load import PROMPT, Load, direct_first_tokens
 
 BURST_SECONDS = 120.0
@@ -95,9 +96,9 @@ def report(contenders: Mapping[str, Contender], direct: Sequence[float]) -> None
         )
     print(f"Without a pipeline the first token takes {median(direct) * 1e3:.1f} ms (median).")
     ours = contenders["millrace"]
-    _judge("rate against the skeleton", _rate_ratio(ours, base), RATE_GOAL, at_least=True)
-    _judge("rate for a second of CPU, the same", _cpu_ratio(ours, base), RATE_GOAL, at_least=True)
-    _judge("peak RSS in MB", ours.worker.rss_mb()[1], RSS_GOAL_MB, at_least=False)
+    judge("rate against the skeleton", _rate_ratio(ours, base), RATE_GOAL)
+    judge("rate for a second of CPU, the same", _cpu_ratio(ours, base), RATE_GOAL)
+    judge("peak RSS in MB", ours.worker.rss_mb()[1], RSS_GOAL_MB, at_least=False)
 
 
 def _rate_ratio(contender: Contender, base: Contender) -> float:
@@ -107,12 +108,6 @@ def _rate_ratio(contender: Contender, base: Contender) -> float:
 
 def _cpu_ratio(contender: Contender, base: Contender) -> float:
     return median(b / a for a, b in zip(contender.cpu_ms, base.cpu_ms, strict=True))
-
-
-def _judge(what: str, found: float, goal: float, *, at_least: bool) -> None:
-    met = found >= goal if at_least else found <= goal
-    bound = "at least" if at_least else "at most"
-    print(f"{'met   ' if met else 'MISSED'} {what}: {found:.2f}, goal {bound} {goal}")
 
 
 async def run(given: argparse.Namespace) -> None:
@@ -160,7 +155,7 @@ if __name__ == "__main__":
     )
     parser.add_argument("--bootstrap", help="use this broker; otherwise one is started")
     parser.add_argument("--requests", type=int, default=2000, help="in a burst")
-    parser.add_argument("--rounds", type=int, default=3, help="bursts for each")
+    parser.add_argument("--rounds", type=int, default=5, help="bursts for each")
     parser.add_argument("--tokens", type=int, default=20, help="of an answer")
     parser.add_argument("--in-flight", type=int, default=256, help="calls at once")
     parser.add_argument("--partitions", type=int, default=4)

@@ -121,9 +121,9 @@ async def run(given: argparse.Namespace) -> None:
             bootstrap_servers=given.bootstrap,
             acks="all",
             enable_idempotence=True,
-            compression_type="lz4",
+            # As the pipeline's own defaults: no compression.
             linger_ms=2,
-            max_batch_size=256 * 1024,
+            max_batch_size=512 * 1024,
         )
         await producer.start()
         stack.push_async_callback(producer.stop)

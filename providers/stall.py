@@ -50,7 +50,7 @@ class StallWatch:
             self._timer = None
 
     def _arm(self, seconds: float) -> None:
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._loop)
         if task is None:
             raise RuntimeError("a wait can be watched only inside a task")
         self._task = task

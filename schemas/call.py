@@ -12,7 +12,7 @@ from millrace.schemas.errors import ErrorInfo
 from millrace.schemas.ids import attempt_id
 from millrace.schemas.message import Message, ToolDefinition
 from millrace.schemas.record import TRACE_HEADER, Frozen, Headers, Instant, Record
-from millrace.schemas.request import OutputSpec, Parameters, ReplayRef
+from millrace.schemas.request import OutputSpec, Parameters, ReplayRef, Route
 from millrace.schemas.usage import Money, Usage
 from millrace.schemas.vocabulary import (
     AttemptStatus,
@@ -157,6 +157,15 @@ class Plan(Frozen):
         return tuple(number for number, member in enumerate(self.members) if member.stage == stage)
 
 
+class Undecided(Frozen):
+    """What a request is to become once its task is known."""
+
+    route: Route
+    """What it says of its route, less what the question for its task may cost."""
+    plan: Plan
+    """Made for the task that the rules guessed; holds where no other comes of the answer."""
+
+
 class Brief(Frozen):
     """What a call asks where it is not the job as it stands."""
 
@@ -210,6 +219,9 @@ class Call(Record):
     """The earlier attempt at the same model for which it was made; None: for this one."""
     brief: Brief | None = None
     """What this call asks; None: the job as it stands."""
+    undecided: Undecided | None = None
+    """Where the call asks for the request's task: its plan is made of the answer, and goes on with
+    the next attempt of this member."""
 
     @property
     def attempt_id(self) -> str:
@@ -252,7 +264,7 @@ class Call(Record):
     @property
     def stream(self) -> bool:
         """Whether tokens are sent on; what only the pipeline reads is not."""
-        return self.job.stream and self.role not in {"judge", "rate", "plan"}
+        return self.job.stream and self.role not in {"judge", "rate", "plan", "classify"}
 
     @property
     def next_candidate(self) -> int | None:

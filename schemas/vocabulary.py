@@ -38,7 +38,9 @@ Capability = Literal[
 
 OutputFormat = Literal["text", "markdown", "code", "json"]
 EnsembleMode = Literal["vote", "weighted", "best_of", "merge", "chain"]
-MemberRole = Literal["answer", "judge", "merge", "refine", "plan", "part", "combine", "rate"]
+MemberRole = Literal[
+    "answer", "judge", "merge", "refine", "plan", "part", "combine", "rate", "classify"
+]
 """What a member's call asks for: the job's answer, or something about other members' answers."""
 
 VoteBy = Literal["exact", "normalized", "field", "similarity"]

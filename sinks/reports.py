@@ -102,7 +102,7 @@ _ALL = (
     _rows(
         "request-costs",
         "What each request cost, the dearest first",
-        "cost_usd DESC NULLS LAST, request_id, day LIMIT 100",
+        "cost_usd DESC NULLS LAST, request_id, day LIMIT 1000",
         _DAY,
         ReportColumn("request_id", "Request"),
         ReportColumn("task", "Task"),

@@ -35,6 +35,11 @@ class Arrival:
     """Input and the answer that is expected."""
     problem: PipelineError | None = None
 
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes in memory."""
+        return len(self.source.value or b"") + _OVERHEAD_BYTES
+
 
 @dataclass(frozen=True, slots=True)
 class Admitted:

@@ -2,10 +2,11 @@
 
 import asyncio
 import time
+from functools import partial
 from typing import Any
 
 import structlog
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
+from aiokafka import AIOKafkaConsumer
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import KafkaError
 
@@ -18,13 +19,16 @@ from millrace.streams.committing import Committing
 from millrace.streams.crash_points import CrashPoint
 from millrace.streams.dead_letters import SetAside
 from millrace.streams.exchange import Exchange
+from millrace.streams.holding import Holding
 from millrace.streams.kafka_settings import KafkaSettings
 from millrace.streams.lease import Lease
 from millrace.streams.offsets import OffsetTracker, Partition
 from millrace.streams.progress import resume_from_commits, unread
 from millrace.streams.publisher import translate
 from millrace.streams.raw_records import raw_record
+from millrace.streams.rebalance import Rebalance
 from millrace.streams.settings import CallerSettings
+from millrace.streams.unfinished import Unfinished
 
 log = structlog.get_logger(__name__)
 
@@ -33,8 +37,6 @@ _MOST_AT_ONCE = 64
 """Records taken up in one go: reading them keeps every stream of the process waiting."""
 _LOOK_SECONDS = 0.25
 """How often waiting calls are looked through for those that have expired or were cancelled."""
-_UNFINISHED = 2
-"""Calls begun and not yet acknowledged in full, as a multiple of those that may be in flight."""
 
 
 class Caller:
@@ -51,7 +53,7 @@ class Caller:
       otherwise they are broken off, and the partition's new owner makes them again.
     - A call whose attempt this process has made already is not made again, nor one that another
       had ended by its last commit, be it behind a call that had not.
-    - No call is begun, or passed on, by a process that the group may have let go without its
+    - No call is begun by a process that the group may have let go without its
       knowledge: whoever has its partitions by then begins the same.
     - After a SIGKILL at most those are made again that were in flight, or ended since the last
       commit (`Committing`).
@@ -75,19 +77,15 @@ class Caller:
         self._topic = topic
         self._limit = in_flight
         self._settings = settings
-        self._kafka = kafka
-        self._group = group
         self._exchange = exchange
         self._set_aside = set_aside
         self._tracker = OffsetTracker()
-        self._owned: set[Partition] = set()
-        self._unresumed: set[Partition] = set()
-        """Those whose commits have not been looked at yet."""
-        self._assignments = 0
+        self._holding = Holding(learn=partial(resume_from_commits, kafka, self._tracker, group))
         self._admission = admission
         self._alarm: asyncio.TimerHandle | None = None
         self._calling = 0
-        self._tasks: dict[asyncio.Task[None], Partition] = {}
+        self._unfinished = Unfinished()
+        self._tasks: dict[asyncio.Task[None], Arrival] = {}
         self._attempts = attempts
         self._place_free = asyncio.Event()
         self._lease = Lease(seconds=kafka.session_timeout_seconds, now=time.monotonic)
@@ -155,7 +153,8 @@ class Caller:
         try:
             await consumer.start()
             self._lease.follow(consumer)
-            consumer.subscribe([self._topic], listener=_Rebalance(self))
+            moving = Rebalance(give_up=self._give_up, take_over=self._take_over)
+            consumer.subscribe([self._topic], listener=moving)
             committer = asyncio.create_task(self._commits.run())
             try:
                 await self._intake()
@@ -186,28 +185,14 @@ class Caller:
 
     async def _take(self, *, timeout_ms: int, max_records: int) -> None:
         batches = await self._consumer.getmany(timeout_ms=timeout_ms, max_records=max_records)
-        if self._unresumed and batches and not await self._resume():
+        if batches and not await self._holding.learned():
             return
         for at, records in batches.items():
             # What arrives while a partition is being given up is read again by its next owner.
-            if Partition(*at) in self._owned:
+            if Partition(*at) in self._holding:
                 for record in records:
                     self._take_up(record)
         self._begin_waiting()
-
-    async def _resume(self) -> bool:
-        """Learn what the commits say; False when partitions have changed hands meanwhile.
-
-        Then what has been read is read again. Not while they change hands: the group would wait.
-        """
-        assignment, partitions = self._assignments, self._unresumed
-        await resume_from_commits(
-            self._kafka, self._tracker, group=self._group, partitions=partitions
-        )
-        if assignment != self._assignments:
-            return False
-        self._unresumed = set()
-        return True
 
     async def _wait_for_room(self) -> None:
         """Pause the partitions until calls have ended; the group still hears from us."""
@@ -243,7 +228,7 @@ class Caller:
         while (
             self._lease.held
             and self._calling < self._limit
-            and len(self._tasks) < _UNFINISHED * self._limit
+            and self._unfinished.leaves_room(self._limit)
         ):
             admitted = self._admission.next()
             if admitted is None:
@@ -298,11 +283,12 @@ class Caller:
         task = asyncio.create_task(self._work_off(arrival, place))
         if place is not None:
             task.add_done_callback(place.leave)
-        self._tasks[task] = arrival.partition
+        self._tasks[task] = arrival
+        self._unfinished.begin(arrival.size)
         task.add_done_callback(self._ended)
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
-        self._tasks.pop(task, None)
+        self._unfinished.end(self._tasks.pop(task).size)
         self._begin_waiting()
         self._place_free.set()
         if task.cancelled():
@@ -332,7 +318,11 @@ class Caller:
         await self._attempts.once(call.attempt_id, make)
 
     async def _drain(self, seconds: float, partitions: set[Partition] | None = None) -> None:
-        tasks = [task for task, at in self._tasks.items() if partitions is None or at in partitions]
+        tasks = [
+            task
+            for task, each in self._tasks.items()
+            if partitions is None or each.partition in partitions
+        ]
         if tasks:
             await asyncio.wait(tasks, timeout=seconds)
             if crash_points.armed:
@@ -345,8 +335,7 @@ class Caller:
             await asyncio.wait(tasks)
 
     async def _give_up(self, partitions: set[Partition]) -> None:
-        self._owned -= partitions
-        self._assignments += 1
+        self._holding.give_up(partitions)
         self._admission.withdraw(partitions)
         await self._drain(self._settings.drain_seconds, partitions)
         await self._commits.now()
@@ -354,15 +343,13 @@ class Caller:
             self._tracker.forget(partition)
 
     async def _take_over(self, partitions: set[Partition]) -> None:
-        self._owned = set(partitions)
-        self._unresumed = set(partitions)
-        self._assignments += 1
+        self._holding.take_over(partitions)
         self._lease.renew()
         everything = self._consumer.partitions_for_topic(self._topic)
         # The callers of an entry share its limits as they share its calls.
         self._admission.share = min(1.0, len(partitions) / max(1, len(everything or ())))
         self.ready.set()
-        lost = {task for task, at in self._tasks.items() if at not in partitions}
+        lost = {task for task, each in self._tasks.items() if each.partition not in partitions}
         await self._break_off(lost)
 
 
@@ -388,14 +375,3 @@ class _Place:
             caller._admission.release(self.quota)  # noqa: SLF001
             caller._begin_waiting()  # noqa: SLF001
             caller._place_free.set()  # noqa: SLF001
-
-
-class _Rebalance(ConsumerRebalanceListener):  # type: ignore[misc]
-    def __init__(self, caller: Caller) -> None:
-        self._caller = caller
-
-    async def on_partitions_revoked(self, revoked: Any) -> None:
-        await self._caller._give_up({Partition(*each) for each in revoked})  # noqa: SLF001
-
-    async def on_partitions_assigned(self, assigned: Any) -> None:
-        await self._caller._take_over({Partition(*each) for each in assigned})  # noqa: SLF001

@@ -1,22 +1,18 @@
 """Which work is to be stopped: known to every caller process."""
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
 import structlog
-from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import KafkaError
 
 from millrace.schemas.cancellation import Cancellation
 from millrace.schemas.errors import InvalidEventError
 from millrace.schemas.vocabulary import CancelledScope
 from millrace.streams.dead_letters import Clock, RawRecord, SetAside, utc_now
 from millrace.streams.kafka_settings import KafkaSettings
-from millrace.streams.publisher import translate
-from millrace.streams.raw_records import raw_record
+from millrace.streams.whole_topic import WholeTopic
 
 log = structlog.get_logger(__name__)
 
@@ -83,7 +79,7 @@ class Cancellations:
 
 
 class CancellationReader:
-    """Reads the whole cancellations topic from `window` ago on, in every process.
+    """Reads the cancellations of the last `window` and all that follow.
 
     No consumer group: each caller must hear of each cancellation.
     """
@@ -98,15 +94,11 @@ class CancellationReader:
         window: timedelta,
         clock: Clock = utc_now,
     ) -> None:
-        self._topic = topic
         self._cancellations = cancellations
         self._set_aside = set_aside
-        self._window = window
-        self._clock = clock
-        self._consumer = AIOKafkaConsumer(
-            topic, **settings.consumer_kwargs(), auto_offset_reset="earliest"
-        )
-        self.caught_up = asyncio.Event()
+        self._horizon = clock() - window
+        self._topic = WholeTopic(topic=topic, kafka=settings)
+        self.caught_up = self._topic.caught_up
         """Set once everything written before the start has been read."""
 
     async def run(self) -> None:
@@ -115,36 +107,13 @@ class CancellationReader:
         Raises:
             BrokerError: The topic cannot be read.
         """
-        try:
-            await self._consumer.start()
-            await self._read()
-        except KafkaError as error:
-            raise translate(error, f"read {self._topic!r}") from error
-        finally:
-            await self._consumer.stop()
+        await self._topic.run(self._take)
 
-    async def _read(self) -> None:
-        consumer = self._consumer
-        # Without a group every partition is assigned, also those that are added later.
-        partitions = consumer.assignment()
-        ends = await consumer.end_offsets(partitions)
-        horizon = self._clock() - self._window
-        started_at = self._clock()
-        while True:
-            if not self.caught_up.is_set():
-                behind = [tp for tp in partitions if await consumer.position(tp) < ends[tp]]
-                if not behind:
-                    self.caught_up.set()
-            batches = await consumer.getmany(timeout_ms=200)
-            for records in batches.values():
-                for record in records:
-                    source = raw_record(record)
-                    if source.timestamp >= horizon and source.value is not None:
-                        await self._take(source, live=source.timestamp >= started_at)
-
-    async def _take(self, source: RawRecord, *, live: bool) -> None:
+    async def _take(self, source: RawRecord, live: bool) -> None:
+        if source.value is None or source.timestamp < self._horizon:
+            return
         try:
-            cancellation = Cancellation.decode(source.value or b"", source.headers)
+            cancellation = Cancellation.decode(source.value, source.headers)
         except InvalidEventError as error:
             log.warning("cancellation.invalid", offset=source.offset, error=error.message)
             # Every process reads the record; its own coordinates make the dead letters one.

@@ -6,7 +6,7 @@ from contextlib import suppress
 from aiokafka import AIOKafkaConsumer
 
 from millrace.streams.offsets import OffsetTracker, Partition
-from millrace.streams.progress import commit_with_what_is_ahead
+from millrace.streams.progress import commit_progress
 
 
 class Committing:
@@ -52,4 +52,4 @@ class Committing:
         """Commit at once."""
         self._ended = 0
         self._enough.clear()
-        await commit_with_what_is_ahead(self._consumer, self._tracker, topic=self._topic)
+        await commit_progress(self._consumer, self._tracker, topic=self._topic)

@@ -72,7 +72,8 @@ class BatchDelivery:
     def __await__(self) -> Generator[Any, None, Any]:
         # Not the future itself: whoever is cancelled while waiting would cancel it for all.
         if not self._batch.done():
-            ended = asyncio.get_running_loop().create_future()
+            # Of the batch's loop: to ask for the running one is a system call in Python 3.11.
+            ended = self._batch.get_loop().create_future()
             wake = partial(_wake, ended)
             self._batch.add_done_callback(wake)
             try:

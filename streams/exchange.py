@@ -2,8 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -156,7 +155,7 @@ class Exchange:
         input_tokens = reservation.usage.input_tokens
         quota = current.quota or self.quotas.reserve_ahead(call, input_tokens)[0]
         reply = Reply()
-        with self._telling(call, permit, reply), self.quotas.keeping(quota, reply):
+        try:
             await self.records.reserve(call, reservation)
             if crash_points.armed:
                 crash_points.reach(CrashPoint.CALL_RESERVED)
@@ -185,6 +184,8 @@ class Exchange:
                 crash_points.reach(CrashPoint.CALL_ANSWERED)
             result = self._spent(begun, status, error)
             reply.spent = result.usage
+        finally:
+            self._let_go(call, permit, quota, reply)
         verdict = self._verdict(begun)
         if isinstance(verdict, GiveUp) or error is None:
             answered()
@@ -213,11 +214,10 @@ class Exchange:
             raise
         return following
 
-    @contextmanager
-    def _telling(self, call: Call, permit: Permit, reply: Reply) -> Iterator[None]:
-        """Tell the model's circuit how the call ended, however it ends."""
+    def _let_go(self, call: Call, permit: Permit, quota: Reservation, reply: Reply) -> None:
+        """Settle what was reserved, and tell the model's circuit how the call ended."""
         try:
-            yield
+            self.quotas.settle(quota, reply)
         finally:
             self.retrying.circuit(call).end(permit, reply.ending)
 

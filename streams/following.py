@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from millrace.agents.accept_request import AcceptRequest
+from millrace.agents.ask_task import AskTask
+from millrace.agents.join import Join
 from millrace.agents.plan_route import PlanRoute
 from millrace.providers.protocol import ModelServer
 from millrace.providers.rate_limit import RateLimiter
@@ -12,6 +14,7 @@ from millrace.streams.budget_processor import BudgetProcessor
 from millrace.streams.caller import Caller
 from millrace.streams.exchange import Exchange
 from millrace.streams.live_settings import Commit, Prepare
+from millrace.streams.outcomes import OutcomesProcessor
 from millrace.streams.reckoning import Reckoning
 from millrace.streams.router import Router
 from millrace.streams.settings import Settings
@@ -28,16 +31,33 @@ def router_follows(
     *,
     accept: Callable[[Settings], AcceptRequest],
     plan: Callable[[Settings], PlanRoute],
+    ask_task: Callable[[Settings], AskTask],
     gate: Callable[[Settings], BudgetGate],
 ) -> Prepare:
     """Have a router accept, plan and reserve by new settings, from the next record on."""
 
     def prepare(settings: Settings, _: Mapping[str, str]) -> Commit:
         accepting, planning, gating = accept(settings), plan(settings), gate(settings)
+        asking = ask_task(settings)
 
         async def commit() -> None:
             router.accept, router.plan, router.gate = accepting, planning, gating
+            router.ask_task = asking
             router.max_request_bytes = settings.requests.max_request_bytes
+
+        return commit
+
+    return prepare
+
+
+def joins_follow(outcomes: OutcomesProcessor, join: Callable[[Settings], Join]) -> Prepare:
+    """Have the joins plan requests whose task was asked for by new settings."""
+
+    def prepare(settings: Settings, _: Mapping[str, str]) -> Commit:
+        fresh = join(settings)
+
+        async def commit() -> None:
+            outcomes.join = fresh
 
         return commit
 

@@ -1,30 +1,24 @@
 """Hearing how the providers are doing."""
 
-import asyncio
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import KafkaError
 
 from millrace.schemas.errors import InvalidEventError
 from millrace.schemas.provider_health import ProviderHealth
 from millrace.streams.dead_letters import Clock, RawRecord, SetAside
 from millrace.streams.health_view import HealthView
 from millrace.streams.kafka_settings import KafkaSettings
-from millrace.streams.publisher import translate
-from millrace.streams.raw_records import raw_record
+from millrace.streams.whole_topic import WholeTopic
 
 log = structlog.get_logger(__name__)
 
 
 class HealthReader:
-    """Reads the whole health topic into a view, in every process that routes.
-
-    No consumer group: each router must hear of each provider.
-    """
+    """Reads the whole health topic into a view: each router must hear of each provider."""
 
     def __init__(
         self,
@@ -36,14 +30,11 @@ class HealthReader:
         clock: Clock,
         new_consumer: Callable[..., Any] = AIOKafkaConsumer,
     ) -> None:
-        self._topic = topic
         self._view = view
         self._set_aside = set_aside
         self._clock = clock
-        self._consumer = new_consumer(
-            topic, **kafka.consumer_kwargs(), auto_offset_reset="earliest"
-        )
-        self.caught_up = asyncio.Event()
+        self._topic = WholeTopic(topic=topic, kafka=kafka, new_consumer=new_consumer)
+        self.caught_up = self._topic.caught_up
         """Set once everything written before the start has been read."""
 
     async def run(self) -> None:
@@ -52,32 +43,9 @@ class HealthReader:
         Raises:
             BrokerError: The topic cannot be read.
         """
-        try:
-            await self._consumer.start()
-            await self._read()
-        except KafkaError as error:
-            raise translate(error, f"read {self._topic!r}") from error
-        finally:
-            await self._consumer.stop()
+        await self._topic.run(self._take)
 
-    async def _read(self) -> None:
-        consumer = self._consumer
-        # Without a group every partition is assigned, also those that are added later.
-        partitions = consumer.assignment()
-        ends = await consumer.end_offsets(partitions)
-        while True:
-            if not self.caught_up.is_set():
-                behind = [tp for tp in partitions if await consumer.position(tp) < ends[tp]]
-                if not behind:
-                    self.caught_up.set()
-            batches = await consumer.getmany(timeout_ms=200)
-            for partition, records in batches.items():
-                for record in records:
-                    await self._take(
-                        raw_record(record), live=record.offset >= ends.get(partition, 0)
-                    )
-
-    async def _take(self, source: RawRecord, *, live: bool) -> None:
+    async def _take(self, source: RawRecord, live: bool) -> None:
         if source.value is None:
             self._forget(source.key)
             return

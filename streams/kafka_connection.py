@@ -9,7 +9,7 @@ from functools import wraps
 from typing import Any
 
 from aiokafka.conn import AIOKafkaConnection, CloseReason
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 
 _MARK = "_millrace_reconnects"
 
@@ -24,6 +24,9 @@ def reconnect_after_resets() -> None:
     def send(self: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             return original(self, *args, **kwargs)
+        except KafkaError:
+            # A RuntimeError, too, but one of aiokafka's own: the connection is well.
+            raise
         except RuntimeError as error:
             self.close(reason=CloseReason.CONNECTION_BROKEN)
             raise KafkaConnectionError(

@@ -19,7 +19,7 @@ Raises:
     ConfigurationError: They cannot be used.
 """
 
-_LIVE = frozenset({"providers", "routes", "budgets", "requests"})
+_LIVE = frozenset({"providers", "routes", "classification", "budgets", "requests"})
 """The sections that take effect at once."""
 
 
@@ -61,6 +61,7 @@ class LiveSettings:
             update={
                 "providers": providers,
                 "routes": loaded.routes,
+                "classification": loaded.classification,
                 "budgets": budgets,
                 "requests": loaded.requests,
             }

@@ -54,6 +54,9 @@ def _adopt_library_logs(shared: list[Any], ending: list[Any]) -> None:
     root = logging.getLogger()
     root.handlers = [stream]
     root.setLevel(logging.WARNING)
+    # Faust's timers warn of every turn that came late, as on a busy machine. How late the loop is
+    # has a metric (millrace_event_loop_delay_seconds); a line for each timer says nothing more.
+    logging.getLogger("mode.timers").setLevel(logging.ERROR)
 
 
 def _to_json(value: Any, **_: Any) -> str:

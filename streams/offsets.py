@@ -95,23 +95,8 @@ class OffsetTracker:
             records.popitem(last=False)
             progress.position = first + 1
 
-    def committable(self) -> dict[Partition, int]:
-        """The offsets to commit now: next to read, and higher than what was committed."""
-        return {
-            partition: progress.position
-            for partition, progress in self._partitions.items()
-            if progress.position is not None
-            and (progress.committed is None or progress.position > progress.committed)
-        }
-
-    def committed(self, partition: Partition, offset: int) -> None:
-        """Note that the broker holds this commit."""
-        progress = self._partitions.get(partition)
-        if progress is not None:
-            progress.committed = max(offset, progress.committed or 0)
-
     def commits(self) -> dict[Partition, Commit]:
-        """As `committable`, with what is done beyond; also where only that has changed."""
+        """What to commit now: where the broker does not hold it already."""
         wanted = {}
         for partition, progress in self._partitions.items():
             commit = progress.commit()
@@ -119,11 +104,11 @@ class OffsetTracker:
                 wanted[partition] = commit
         return wanted
 
-    def committed_with(self, partition: Partition, commit: Commit) -> None:
+    def committed(self, partition: Partition, commit: Commit) -> None:
         """Note that the broker holds this one of `commits`."""
-        self.committed(partition, commit.offset)
         progress = self._partitions.get(partition)
         if progress is not None:
+            progress.committed = max(commit.offset, progress.committed or 0)
             progress.noted = commit.metadata
 
     def resume(self, partition: Partition, commit: Commit) -> None:

@@ -9,16 +9,16 @@ from typing import Any
 import structlog
 
 from millrace.agents.accept_request import AcceptRequest
+from millrace.agents.ask_task import AskTask
 from millrace.agents.health import HealthOf
 from millrace.agents.join import Join
 from millrace.agents.joins.attempt import JudgeAttempt
 from millrace.agents.joins.next_attempt import NextAttempt
-from millrace.agents.joins.steps import Steps
 from millrace.agents.plan_route import PlanRoute
 from millrace.agents.repair import compose_repair
 from millrace.agents.validate_output import ValidateOutput
 from millrace.agents.validation.installed import load_validators
-from millrace.prompts.library import PACKAGED, STEPS, PromptLibrary
+from millrace.prompts.library import PACKAGED, PromptLibrary
 from millrace.providers.pricing import Pricing
 from millrace.providers.tokens import estimate_call
 from millrace.schemas.errors import PipelineError
@@ -29,6 +29,7 @@ from millrace.streams.dead_letters import SetAside, utc_now
 from millrace.streams.following import (
     budgets_follow,
     gate_follows,
+    joins_follow,
     router_follows,
 )
 from millrace.streams.forgetting import forget_old_states
@@ -45,7 +46,7 @@ from millrace.streams.names import (
     validator_app_id,
 )
 from millrace.streams.outcomes import OutcomesProcessor, watch_all
-from millrace.streams.planning import acceptance, planner
+from millrace.streams.planning import acceptance, planner, steps_of, task_question
 from millrace.streams.publisher import Publisher
 from millrace.streams.reply_topics import ReplyTopics
 from millrace.streams.router import Router
@@ -114,8 +115,13 @@ class Parts:
         app = await self._stream_app(validator_app_id(self.settings), self.topics.outcomes)
         states = app.table(JOINS_TABLE)
         clock = JoinClock(publisher=self.publisher, topic=self.topics.outcomes)
+        judge = self._judge(ValidateOutput(policy=policy, validators=validators))
+
+        def join(settings: Settings) -> Join:
+            return Join(judge=judge, plan=planner(settings))
+
         processor = OutcomesProcessor(
-            join=self._join(ValidateOutput(policy=policy, validators=validators)),
+            join=join(self.settings),
             gate=self.budget_gate(self.settings),
             publisher=self.publisher,
             topics=self.topics,
@@ -130,24 +136,19 @@ class Parts:
 
         app.run_processor("outcomes", processor.process, on_recovered=recovered)
         self.live.follow(gate_follows(processor, self.budget_gate))
+        self.live.follow(joins_follow(processor, join))
         window = self.settings.validator.finished_window_seconds
         return app, [clock.run(), forget_old_states(app, states, window_seconds=window)]
 
-    def _join(self, validate: ValidateOutput) -> Join:
-        """The decisions of the validator role."""
-        return Join(
-            judge=JudgeAttempt(
-                validate=validate,
-                next_attempt=NextAttempt(compose_repair=compose_repair),
-                steps=self.steps(),
-                max_answers_bytes=self.settings.validator.max_answers_bytes,
-                max_call_bytes=largest_call(self.settings.kafka),
-            )
+    def _judge(self, validate: ValidateOutput) -> JudgeAttempt:
+        """What the validator role makes of attempts."""
+        return JudgeAttempt(
+            validate=validate,
+            next_attempt=NextAttempt(compose_repair=compose_repair),
+            steps=steps_of(self.settings),
+            max_answers_bytes=self.settings.validator.max_answers_bytes,
+            max_call_bytes=largest_call(self.settings.kafka),
         )
-
-    def steps(self) -> Steps:
-        """What the steps of strategies ask; a folder of templates may hold newer versions."""
-        return Steps(library=PromptLibrary.load((STEPS, *self.settings.prompts.folders)))
 
     async def budgets(self) -> tuple[StreamApp, BudgetProcessor]:
         """The single writer of the budgets whose partitions this process holds."""
@@ -192,11 +193,17 @@ class Parts:
         def plan(settings: Settings) -> PlanRoute:
             return planner(settings, health=health)
 
+        steps = steps_of(self.settings)
+
+        def ask_task(settings: Settings) -> AskTask:
+            return task_question(settings, plan(settings), steps=steps)
+
         router = Router(
             accept=accept(settings),
             plan=plan(settings),
+            ask_task=ask_task(settings),
             gate=self.budget_gate(settings),
-            steps=self.steps(),
+            steps=steps,
             publisher=self.publisher,
             topics=self.topics,
             partitions=app.partitions,
@@ -207,7 +214,11 @@ class Parts:
             clock=utc_now,
         )
         app.run_processor("requests", router.process)
-        self.live.follow(router_follows(router, accept=accept, plan=plan, gate=self.budget_gate))
+        self.live.follow(
+            router_follows(
+                router, accept=accept, plan=plan, ask_task=ask_task, gate=self.budget_gate
+            )
+        )
         window = settings.router.dedup_window_seconds
         return app, [forget_old_states(app, seen, window_seconds=window)]
 

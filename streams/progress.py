@@ -1,7 +1,7 @@
 """What the consumers of this pipeline share: committing what is done, and counting what waits."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -37,28 +37,10 @@ records again, so nothing is lost by giving up the commit."""
 async def commit_progress(
     consumer: AIOKafkaConsumer, tracker: OffsetTracker, *, topic: str
 ) -> None:
-    """Commit as far as the tracker allows; what the broker refuses stays uncommitted."""
-    offsets = tracker.committable()
-    if not offsets:
-        return
-    try:
-        await consumer.commit(
-            {TopicPartition(*partition): offset for partition, offset in offsets.items()}
-        )
-    except LOST_MEMBERSHIP as error:
-        log.info("commit.skipped", topic=topic, reason=type(error).__name__)
-    except KafkaError as error:
-        # Tried again at the next interval; until then the offsets stay uncommitted.
-        log.warning("commit.failed", topic=topic, reason=type(error).__name__)
-    else:
-        for partition, offset in offsets.items():
-            tracker.committed(partition, offset)
+    """Commit as far as the tracker allows, and note in the commit what is done beyond it.
 
-
-async def commit_with_what_is_ahead(
-    consumer: AIOKafkaConsumer, tracker: OffsetTracker, *, topic: str
-) -> None:
-    """As `commit_progress`, and note in the commit what is done beyond the offset."""
+    What the broker refuses stays uncommitted, and is tried again with the next commit.
+    """
     commits = tracker.commits()
     if not commits:
         return
@@ -69,14 +51,21 @@ async def commit_with_what_is_ahead(
     except LOST_MEMBERSHIP as error:
         log.info("commit.skipped", topic=topic, reason=type(error).__name__)
     except KafkaError as error:
+        # Until the next interval the offsets stay uncommitted.
         log.warning("commit.failed", topic=topic, reason=type(error).__name__)
     else:
         for partition, commit in commits.items():
-            tracker.committed_with(partition, commit)
+            tracker.committed(partition, commit)
+
+
+ResumeFromCommits = Callable[
+    [KafkaSettings, OffsetTracker, str, Iterable[Partition]], Awaitable[None]
+]
+"""As `resume_from_commits`."""
 
 
 async def resume_from_commits(
-    kafka: KafkaSettings, tracker: OffsetTracker, *, group: str, partitions: Iterable[Partition]
+    kafka: KafkaSettings, tracker: OffsetTracker, group: str, partitions: Iterable[Partition]
 ) -> None:
     """Tell the tracker what the group's commits say of these partitions.
 

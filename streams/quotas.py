@@ -1,7 +1,5 @@
 """What a call may ask of its provider entry: reserved before it is made, settled after it."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from millrace.providers.rate_limit import RateLimiter, Reservation
@@ -39,19 +37,15 @@ class Quotas:
         if quota is not None:
             self.limiter.release(quota)
 
-    @contextmanager
-    def keeping(self, quota: Reservation, reply: Reply) -> Iterator[None]:
-        """Settle what was reserved by what the call took within the block, however it ends."""
-        try:
-            yield
-        finally:
-            failure, spent = reply.failure, reply.spent
-            if spent is None or (failure is not None and not quota.sent):
-                self.limiter.release(quota)
-            elif failure is not None and _slows_down(failure):
-                self.limiter.refused(quota, failure.retry_after)
-            else:
-                self.limiter.settle(quota, spent.input_tokens + spent.output_tokens)
+    def settle(self, quota: Reservation, reply: Reply) -> None:
+        """Settle what was reserved by what the call took, however it ended."""
+        failure, spent = reply.failure, reply.spent
+        if spent is None or (failure is not None and not quota.sent):
+            self.limiter.release(quota)
+        elif failure is not None and _slows_down(failure):
+            self.limiter.refused(quota, failure.retry_after)
+        else:
+            self.limiter.settle(quota, spent.input_tokens + spent.output_tokens)
 
 
 def _slows_down(failure: ProviderError) -> bool:

@@ -1,18 +1,20 @@
 """Sending calls on once their time has come.
 
 What waits lies on the topic: a process holds a bounded part of it in memory, and commits a record
-only when its call has gone on. So a restart loses nothing; it may send a call twice, which
-callers and joins know to be the same attempt.
+only when its call has gone on. So a restart loses nothing. What went on behind one that waits is
+noted in the commit; still a call may be sent twice, which callers and joins know to be the same
+attempt.
 """
 
 import asyncio
 import math
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import structlog
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
+from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 
 from millrace.schemas.call import Call
@@ -24,11 +26,13 @@ from millrace.streams.cancellations import Cancellations
 from millrace.streams.crash_points import CrashPoint
 from millrace.streams.dead_letters import Clock, RawRecord, SetAside
 from millrace.streams.deliveries import Delivery, ended
+from millrace.streams.holding import Holding
 from millrace.streams.kafka_settings import KafkaSettings
 from millrace.streams.offsets import OffsetTracker, Partition
-from millrace.streams.progress import commit_progress
+from millrace.streams.progress import ResumeFromCommits, commit_progress, resume_from_commits
 from millrace.streams.publisher import Publisher, translate
 from millrace.streams.raw_records import raw_record
+from millrace.streams.rebalance import Rebalance
 from millrace.streams.retry_heap import RetryHeap, WaitingCall
 from millrace.streams.retry_settings import RetrySettings
 
@@ -46,7 +50,8 @@ class Retries:
       goes on at once, for its caller to end.
     - Offsets are committed only up to the first call that still waits, and only once the broker
       holds what went on.
-    - A call that this process has sent on is not sent again when its record is read again.
+    - A call that this process has sent on is not sent again when its record is read again, nor one
+      that another had sent on by its last commit.
     - With too many waiting, the partitions are paused.
     """
 
@@ -63,6 +68,7 @@ class Retries:
         cancellations: Cancellations,
         clock: Clock,
         new_consumer: Callable[..., Any] = AIOKafkaConsumer,
+        resume: ResumeFromCommits = resume_from_commits,
     ) -> None:
         self._topic = topic
         self._calls_topic = calls_topic
@@ -74,8 +80,7 @@ class Retries:
         self._clock = clock
         self._heap = RetryHeap()
         self._tracker = OffsetTracker()
-        self._owned: set[Partition] = set()
-        self._assignments = 0
+        self._holding = Holding(learn=partial(resume, kafka, self._tracker, group))
         self._deliveries: dict[Delivery, tuple[Partition, int, str | None]] = {}
         self._sent: OrderedDict[str, None] = OrderedDict()
         self._paused = False
@@ -105,7 +110,8 @@ class Retries:
         consumer = self._consumer
         try:
             await consumer.start()
-            consumer.subscribe([self._topic], listener=_Rebalance(self))
+            moving = Rebalance(give_up=self._give_up, take_over=self._take_over)
+            consumer.subscribe([self._topic], listener=moving)
             committer = asyncio.create_task(self._commit_regularly())
             try:
                 while not self._stopping:
@@ -131,12 +137,14 @@ class Retries:
             timeout_ms=math.ceil(self._pause_seconds() * 1000),
             max_records=max(1, settings.max_waiting - len(self._heap)),
         )
-        assignment = self._assignments
+        if any(batches.values()) and not await self._holding.learned():
+            return
+        assignment = self._holding.assignment
         for at, records in batches.items():
             for record in records:
                 # What comes while partitions change hands is read again from the last commit;
                 # to begin in its middle would let a commit pass what came before.
-                if assignment == self._assignments and Partition(*at) in self._owned:
+                if assignment == self._holding.assignment and Partition(*at) in self._holding:
                     await self._take(raw_record(record))
 
     def _hasten_cancelled(self) -> None:
@@ -176,6 +184,10 @@ class Retries:
             self._heap.drop({partition})
             self._tracker.forget(partition)
             self._tracker.start(partition, source.offset)
+        if self._tracker.was_finished(partition, source.offset):
+            # Whoever held the partition before had sent it on behind one that waits.
+            self._tracker.finish(partition, source.offset)
+            return
         try:
             retry = Retry.decode(source.value or b"", source.headers)
         except InvalidEventError as error:
@@ -261,26 +273,13 @@ class Retries:
 
     async def _give_up(self, partitions: set[Partition]) -> None:
         """Leave what waits to the next owner, which reads it again from the last commit."""
-        self._owned -= partitions
-        self._assignments += 1
+        self._holding.give_up(partitions)
         self._heap.drop(partitions)
         await self._settle_deliveries()
         await self._commit()
         for partition in partitions:
             self._tracker.forget(partition)
 
-    def _take_over(self, partitions: set[Partition]) -> None:
-        self._owned = set(partitions)
-        self._assignments += 1
+    async def _take_over(self, partitions: set[Partition]) -> None:
+        self._holding.take_over(partitions)
         self.ready.set()
-
-
-class _Rebalance(ConsumerRebalanceListener):  # type: ignore[misc]
-    def __init__(self, retries: Retries) -> None:
-        self._retries = retries
-
-    async def on_partitions_revoked(self, revoked: Any) -> None:
-        await self._retries._give_up({Partition(*each) for each in revoked})  # noqa: SLF001
-
-    async def on_partitions_assigned(self, assigned: Any) -> None:
-        self._retries._take_over({Partition(*each) for each in assigned})  # noqa: SLF001

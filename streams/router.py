@@ -10,6 +10,8 @@ import structlog
 from pydantic import ValidationError
 
 from millrace.agents.accept_request import AcceptRequest
+from millrace.agents.ask_task import AskTask
+from millrace.agents.classify_task import TaskGuess
 from millrace.agents.joins.briefs import opening_brief
 from millrace.agents.joins.steps import Steps
 from millrace.agents.plan_route import PlanRoute
@@ -46,6 +48,7 @@ class Router:
 
     accept: AcceptRequest
     plan: PlanRoute
+    ask_task: AskTask
     gate: BudgetGate
     steps: Steps
     publisher: Publisher
@@ -103,7 +106,11 @@ class Router:
                 raise
             await self._reject(source, body, request_id, error, outputs)
             return
-        await self._send_on(job, plan, request, outputs)
+        asking = self._asking(job, plan, request, guess)
+        if asking is not None:
+            await self._call(asking, outputs)
+        else:
+            await self._send_on(job, plan, request, outputs)
         stored = self.seen.set(
             request_id.encode(),
             partition=source.partition,
@@ -180,9 +187,16 @@ class Router:
             await self._publish(self.topics.outcomes, opened, job.request_id, outputs)
         for member in plan.stage_members(0):
             brief = opening_brief(self.steps, job, plan, member)
-            call = Call(job=job, plan=plan, member=member, brief=brief)
-            topic, record, key = self.gate.topic_and_record(call)
-            await self._publish(topic, record, key, outputs)
+            await self._call(Call(job=job, plan=plan, member=member, brief=brief), outputs)
+
+    def _asking(
+        self, job: Job, plan: Plan | None, request: Request, guess: TaskGuess | None
+    ) -> Call | None:
+        return None if plan is None else self.ask_task.call(job, request.route, guess, plan)
+
+    async def _call(self, call: Call, outputs: Outputs) -> None:
+        topic, record, key = self.gate.topic_and_record(call)
+        await self._publish(topic, record, key, outputs)
 
     async def _reject(
         self,

@@ -16,7 +16,7 @@ import orjson
 from pydantic import Field, ValidationError
 
 from millrace.agents.budget_policy import BudgetPolicy
-from millrace.agents.policy import RequestPolicy, RoutePolicy
+from millrace.agents.policy import ClassificationPolicy, RequestPolicy, RoutePolicy
 from millrace.agents.validation.policy import ValidationPolicy
 from millrace.providers.backoff import BackoffSettings
 from millrace.providers.circuit import CircuitSettings
@@ -116,6 +116,7 @@ class Settings(Frozen):
     """The embedded engine in `data_folder` when nothing is configured."""
     providers: dict[str, ProviderEntry] = Field(default_factory=dict)
     routes: RoutePolicy = RoutePolicy()
+    classification: ClassificationPolicy = ClassificationPolicy()
     budgets: BudgetPolicy = BudgetPolicy()
     requests: RequestPolicy = RequestPolicy()
     validation: ValidationPolicy = ValidationPolicy()

@@ -1,8 +1,9 @@
-"""Reads what judges, raters and planners answer; their form has been validated before."""
+"""Reads what judges, raters, planners and others answer; their form has been validated before."""
 
-from typing import Any
+from typing import Any, get_args
 
 from millrace.agents.joins.steps import Part
+from millrace.schemas.vocabulary import TaskType
 
 
 def chosen_answer(data: Any, *, answers: int) -> int | None:
@@ -19,6 +20,12 @@ def confidence(data: Any) -> float | None:
     if isinstance(rated, bool) or not isinstance(rated, int | float) or not 0 <= rated <= 1:
         return None
     return float(rated)
+
+
+def task(data: Any) -> TaskType | None:
+    """The task that a model named; None where it named none that there is."""
+    named = data.get("task") if isinstance(data, dict) else None
+    return next((each for each in get_args(TaskType) if each == named), None)
 
 
 def parts(data: Any, *, limit: int) -> tuple[Part, ...]:

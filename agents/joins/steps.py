@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from millrace.agents.joins.state import Answer
 from millrace.prompts.library import PromptLibrary
 from millrace.schemas.call import Brief, Job
 from millrace.schemas.errors import ConfigurationError, PromptError
 from millrace.schemas.request import OutputSpec, Parameters
-from millrace.schemas.vocabulary import MemberRole
+from millrace.schemas.vocabulary import MemberRole, TaskType
 
 _TEMPLATES: Mapping[MemberRole, str] = {
     "judge": "judge_answers",
@@ -19,6 +19,7 @@ _TEMPLATES: Mapping[MemberRole, str] = {
     "plan": "plan_parts",
     "part": "answer_part",
     "combine": "combine_parts",
+    "classify": "classify_request",
 }
 _SAMPLES: Mapping[MemberRole, Mapping[str, Any]] = {
     "judge": {"answers": ["a"]},
@@ -28,8 +29,9 @@ _SAMPLES: Mapping[MemberRole, Mapping[str, Any]] = {
     "plan": {"max_parts": 2},
     "part": {"title": "a", "instructions": "a"},
     "combine": {"parts": [{"title": "a", "result": "a"}], "missing": ["b"]},
+    "classify": {"tasks": ["a"]},
 }
-_JUDGING: frozenset[MemberRole] = frozenset({"judge", "rate", "plan"})
+_JUDGING: frozenset[MemberRole] = frozenset({"judge", "rate", "plan", "classify"})
 """Whose answers only the pipeline reads."""
 
 
@@ -99,6 +101,13 @@ class Steps:
         parts = [{"title": part.title, "result": answer.text} for part, answer in results]
         titles = [part.title for part in missing]
         return self._brief("combine", job, {"parts": parts, "missing": titles})
+
+    def classify(self, job: Job) -> Brief:
+        """Ask what kind of work the job is."""
+        tasks = get_args(TaskType)
+        return self._brief(
+            "classify", job, {"tasks": list(tasks)}, narrowed=("task", {"enum": list(tasks)})
+        )
 
     def _brief(
         self,

@@ -12,7 +12,7 @@ from millrace.streams.cli.output import print_table, printable, say
 from millrace.streams.cli.simulate import PORT
 from millrace.streams.status import dollars
 
-SHOWN_REPORTS = ("cost-by-team", "latency", "fallbacks")
+SHOWN_REPORTS = ("cost-by-team", "latency", "fallbacks", "tiers", "ensembles")
 _EXCERPT = 100
 _SIMULATED_OLLAMA = f"http://127.0.0.1:{PORT}/any/ollama"
 _RIGHT = frozenset({"Requests", "Calls", "Completed", "Input", "Output", "Cost", "Line"})
@@ -183,7 +183,7 @@ def document(
 
 
 def shown_reports() -> list[Report]:
-    """The three views that the demo ends with."""
+    """The views that the demo ends with."""
     return [REPORTS[name] for name in SHOWN_REPORTS]
 
 

@@ -11,14 +11,14 @@ from typing import Annotated, Any
 import typer
 
 from millrace.agents.plan_route import PlanRoute
-from millrace.schemas.call import Job, Plan
+from millrace.schemas.call import Call, Job, Plan
 from millrace.schemas.errors import ConfigurationError, InvalidEventError, PipelineError
 from millrace.schemas.request import Request
 from millrace.streams.cli.exits import FAILED
 from millrace.streams.cli.options import AsJson, ConfigFile, read_settings
 from millrace.streams.cli.output import UNKNOWN, print_json, print_table, say
 from millrace.streams.discovery import with_listed_models
-from millrace.streams.planning import acceptance, planner
+from millrace.streams.planning import acceptance, planner, task_question
 from millrace.streams.settings import Settings
 
 _DRY_RUN_ID = "explain"
@@ -52,7 +52,7 @@ def explain(
     settings = asyncio.run(with_listed_models(read_settings(config), os.environ))
     request = _read(file)
     try:
-        job, plan = plan_of(request, settings, planning := planner(settings))
+        job, plan, asked = plan_of(request, settings, planning := planner(settings))
     except PipelineError as error:
         if isinstance(error, ConfigurationError):
             raise
@@ -62,13 +62,17 @@ def explain(
             say(f"rejected ({error.code}): {error.message}")
         raise typer.Exit(FAILED) from error
     if as_json:
-        print_json(_document(job, plan, planning))
+        print_json(_document(job, plan, planning, asked))
     else:
-        _print(job, plan, planning)
+        _print(job, plan, planning, asked)
 
 
-def plan_of(request: Request, settings: Settings, planning: PlanRoute) -> tuple[Job, Plan]:
+def plan_of(
+    request: Request, settings: Settings, planning: PlanRoute
+) -> tuple[Job, Plan, Call | None]:
     """The job and the plan that the router would make of a request now.
+
+    And the call that would ask a model for its task before; what it says may lead to another plan.
 
     Raises:
         PipelineError: It would be rejected; the message says why.
@@ -81,7 +85,8 @@ def plan_of(request: Request, settings: Settings, planning: PlanRoute) -> tuple[
         accepted_at=datetime.now(UTC),
         guess=guess,
     )
-    return job, planning.plan(job, request.route, guess)
+    plan = planning.plan(job, request.route, guess)
+    return job, plan, task_question(settings, planning).call(job, request.route, guess, plan)
 
 
 def _read(file: Path) -> Request:
@@ -119,11 +124,12 @@ def _candidates(job: Job, plan: Plan, planning: PlanRoute) -> list[dict[str, Any
     return rows
 
 
-def _document(job: Job, plan: Plan, planning: PlanRoute) -> dict[str, Any]:
+def _document(job: Job, plan: Plan, planning: PlanRoute, asked: Call | None) -> dict[str, Any]:
     rules = plan.model_dump(mode="json", exclude={"members", "reasons", "passed_over"})
     return {
         "routed": True,
         "task": job.task,
+        "task_asked_of": _models(asked),
         **rules,
         "candidates": _candidates(job, plan, planning),
         "reasons": plan.reasons,
@@ -131,14 +137,17 @@ def _document(job: Job, plan: Plan, planning: PlanRoute) -> dict[str, Any]:
     }
 
 
-def _print(job: Job, plan: Plan, planning: PlanRoute) -> None:
+def _print(job: Job, plan: Plan, planning: PlanRoute, asked: Call | None) -> None:
     say(f"Task        {job.task} ({_source(plan)})")
+    if asked is not None:
+        say(f"Asked       {', '.join(_models(asked))}, for the task; else this holds:")
     say(f"Strategy    {plan.strategy}{f', mode {plan.mode}' if plan.mode else ''}")
     if plan.mode is not None or plan.quorum > 1:
         say(f"Quorum      {plan.quorum} valid answer(s)")
     if plan.cascade is not None:
-        thresholds = ", ".join(f"{each:g}" for each in plan.cascade.thresholds) or "none"
-        say(f"Confidence  by {plan.cascade.confidence}, at least {thresholds}")
+        thresholds = ", then ".join(f"{each:g}" for each in plan.cascade.thresholds)
+        bar = f"at least {thresholds}" if thresholds else "but the only tier's answer is taken"
+        say(f"Confidence  by {plan.cascade.confidence}, {bar}")
     say(f"Cost        {_dollars(plan.estimated_cost_usd)} estimated")
     say("")
     several = len(plan.members) > 1
@@ -170,9 +179,19 @@ def _print(job: Job, plan: Plan, planning: PlanRoute) -> None:
             say(f"  - {each.provider}/{each.model}: {each.reason}")
 
 
+def _models(asked: Call | None) -> list[str]:
+    """Whom the task would be asked of, in order."""
+    if asked is None:
+        return []
+    (member,) = asked.plan.members
+    return [f"{each.provider}/{each.model}" for each in member.candidates]
+
+
 def _source(plan: Plan) -> str:
     if plan.task_confidence is None:
         return "as named"
+    if plan.task_source == "default":
+        return "the rules found nothing telling"
     return f"guessed by {plan.task_source}, {plan.task_confidence * _PERCENT:.0f} % sure"
 
 

@@ -4,6 +4,7 @@
 """
 
 import os
+import sys
 from collections.abc import AsyncIterator
 
 import pytest
@@ -71,4 +72,7 @@ async def test_the_books_and_everything_else_are_right_in_the_end(running: Setti
 
     wrong = await running.judge()
 
+    at_risk = [oracle.in_flight_and_ended(running.tape, death) for death in running.deaths]
+    again = sum(oracle.paid_twice(running.tape).values())
+    sys.stdout.write(f"paid again: {again}; in flight, ended uncommitted at deaths: {at_risk}\n")
     assert not wrong, oracle.shown(wrong)

@@ -23,7 +23,7 @@ from millrace.streams.topics import TopicNames
 
 Fate = Literal["answers", "late", "missing"]
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.alone]
 
 MEMBERS = 5
 LATE_MS = 6_000

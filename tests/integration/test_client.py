@@ -192,8 +192,16 @@ async def test_each_mode_of_an_ensemble_can_be_asked_for(
     client: Millrace, mode: EnsembleMode, route: dict[str, Any], decided_by: str
 ) -> None:
     """What the mode needs besides stands in `route`."""
-    judging = '[[sim:where="Judge which" answer="{\\"best\\": 1, \\"reason\\": \\"because\\"}"]]'
-    prompt = f"{told(fresh_id(mode), 'answer=yes')} {judging}"
+    later = {
+        "Judge which": '{"best": 1, "reason": "because"}',
+        "Write the one answer": "yes",
+        "Give the improved answer": "yes",
+    }
+    commands = " ".join(
+        f"[[sim:where={json.dumps(where)} answer={json.dumps(answer)}]]"
+        for where, answer in later.items()
+    )
+    prompt = f"{told(fresh_id(mode), 'answer=yes')} {commands}"
     response = await client.ensemble(prompt, members=2, mode=mode, route=route)
     assert response.ensemble is not None
     assert (response.ensemble.mode, response.ensemble.decided_by) == (mode, decided_by)

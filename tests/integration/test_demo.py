@@ -245,11 +245,24 @@ def test_cascades_are_told(told: Run) -> None:
     assert all(each["sufficed"] for each in document["climbs"])
 
 
-def test_three_views_and_the_next_commands_are_shown(printed: Run) -> None:
+def test_the_views_of_tiers_and_ensembles_agree_with_what_is_told(told: Run) -> None:
+    """Each tier that was asked is counted in ClickHouse, and each ensemble with its cost."""
+    document = json.loads(told.out)
+    rows = {each["report"]: each["rows"] for each in document["reports"]}
+
+    climbed = [tier for each in document["climbs"] for tier in each["tiers"]]
+    assert sum(row["asked"] for row in rows["tiers"]) == len(climbed)
+    assert sum(row["sufficed"] for row in rows["tiers"]) == len(document["climbs"])
+    voted = [row for row in rows["ensembles"] if row["strategy"] == "ensemble"]
+    assert sum(row["requests"] for row in voted) == len(document["agreements"])
+    assert all(row["unknown_cost"] == 0 for row in voted)
+
+
+def test_views_and_the_next_commands_are_shown(printed: Run) -> None:
     """The summary is followed by ready views, by what was simulated, and by what to do next."""
     _, _, after = printed.out.partition("How requests ended")
 
-    assert sum(f"\n{report.title}\n" in after for report in REPORTS.values()) == 3
+    assert sum(f"\n{report.title}\n" in after for report in REPORTS.values()) == 5
     assert "All answers were simulated; nothing was spent." in after
     for command in ("simulate", "up --embedded", "report"):
         assert f"millrace {command}" in after

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import MessageSizeTooLargeError
 from broker_under_test import BrokerUnderTest
 
@@ -105,7 +106,7 @@ async def test_a_waiting_consumer_gets_a_record_soon(broker: BrokerUnderTest) ->
 
 
 async def test_a_group_goes_on_from_what_it_committed(broker: BrokerUnderTest) -> None:
-    """A new member begins at the committed offset, not where the old one had read to."""
+    """A new member begins at the committed offset, and is told what was noted there."""
     topic = await broker.create_topic("resumed")
     partition = TopicPartition(topic, 0)
     async with producer(broker) as source:
@@ -114,12 +115,21 @@ async def test_a_group_goes_on_from_what_it_committed(broker: BrokerUnderTest) -
 
     async with consumer(broker, topic, group_id=broker.topic("group")) as first:
         await take(first, 8)
-        await first.commit({partition: 5})
+        await first.commit({partition: (5, "7 is done")})
     async with consumer(broker, topic, group_id=broker.topic("group")) as second:
         committed = await second.committed(partition)
         records = await take(second, 5)
+    admin = AIOKafkaAdminClient(**broker.settings.client_kwargs())
+    await admin.start()
+    try:
+        noted = await admin.list_consumer_group_offsets(
+            broker.topic("group"), partitions=[partition]
+        )
+    finally:
+        await admin.close()
 
     assert committed == 5
+    assert noted[partition] == (5, "7 is done")
     assert [int(record.value) for record in records] == [5, 6, 7, 8, 9]
 
 

@@ -37,12 +37,14 @@ async def run(given: argparse.Namespace) -> Report:
         rounds=given.rounds,
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         commit=_commit(),
+        only=given.only,
     )
     with tempfile.TemporaryDirectory(prefix="millrace-faults-") as folder:
         async with setting(Path(folder), seed=given.seed) as running:
             draw = random.Random(f"order {given.seed}")
+            drawn = [one for one in (*CATALOGUE, *CRASHES) if given.only in one.name]
             for number in range(given.rounds):
-                one = draw.choice((*CATALOGUE, *CRASHES))
+                one = draw.choice(drawn)
                 injected = await _one(running, one)
                 report.injected.append(injected)
                 ended = injected.problem or "ok"
@@ -65,7 +67,9 @@ async def run(given: argparse.Namespace) -> Report:
         with tempfile.TemporaryDirectory(prefix="millrace-fuzz-") as folder:
             # Not through the proxies: times are compared.
             async with setting(Path(folder), seed=given.seed, proxied=False) as running:
-                report.fuzz = await fuzz(running, given.fuzz, seed=given.seed)
+                report.fuzz = await fuzz(
+                    running, given.fuzz, seed=given.seed, per_second=given.per_second
+                )
         slower = f"neighbours {report.fuzz.ratio:.2f} times as slow"
         say(f"fuzz: {len(report.fuzz.wrong)} wrong, {slower}")
     report.seconds = time.monotonic() - began
@@ -119,10 +123,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make faults", description=__doc__)
     parser.add_argument("--rounds", type=int, default=60, help="how many faults")
     parser.add_argument("--seed", type=int, default=None, help="drawn, and printed, when not given")
+    parser.add_argument("--only", default="", help="faults whose names hold this")
     parser.add_argument("--fuzz", type=int, default=100_000, help="how many bad inputs")
+    parser.add_argument("--per-second", type=float, default=400.0, help="of them")
     parser.add_argument("--beside", type=int, default=600, help="requests beside stock Faust")
     parser.add_argument("--report", type=Path, default=Path(".millrace/faults"))
     given = parser.parse_args()
+    if not any(given.only in one.name for one in (*CATALOGUE, *CRASHES)):
+        parser.error(f"no fault's name holds {given.only!r}")
     if given.seed is None:
         given.seed = secrets.randbelow(1_000_000)
     # The clients of the harness complain about the broker that it takes away.

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from harness.cluster import SESSION_SECONDS
 from harness.fault import Fault, kill, together
-from harness.load import ANYWHERE, GENTLE, PROMPT, STORMY
+from harness.load import ANYWHERE, GENTLE, PROMPT
 from harness.outside import ROLES
 from harness.setting import Setting
 
@@ -256,7 +256,7 @@ UPSTREAM = (
     Fault("upstream cuts", _upstream(10, cut=3), kinds=ANYWHERE),
     Fault("upstream babbles", _upstream(5, malformed=2), kinds=ANYWHERE),
 )
-STORM = Fault("429 storm", _upstream(60, http=429, retry_after=0.5), kinds=STORMY)
+STORM = Fault("429 storm", _upstream(60, http=429, retry_after=0.5), kinds=ANYWHERE)
 PARTITIONS = Fault("more partitions", _more_partitions)
 CLOCK = Fault("clock jumps", _clock_jumps, kinds=PROMPT)
 
@@ -280,6 +280,8 @@ CATALOGUE = (
 )
 """What the long run draws from."""
 
+_BOUNCES, _AWAY, _BROKER_FROZEN, _BROKER_RESET, _BROKER_SLOW, _SLOW_CONSUMER = BROKER
+
 SHORT = (
     together("every role killed", KILLED),
     together("router and validator killed in recovery", KILLED_IN_RECOVERY),
@@ -287,14 +289,22 @@ SHORT = (
     together("every role a zombie", ZOMBIES),
     together("members of every role come and go", CHURN),
     together("every role's broker connections half-open", HALF_OPEN),
-    *BROKER,
-    *PROVIDER,
-    *STORE,
-    together("upstream in every bad way", UPSTREAM),
-    STORM,
+    _BOUNCES,
+    _AWAY,
+    _BROKER_FROZEN,
+    *(
+        together(f"{one.name}; {other.name}", (one, other))
+        for one, other in zip(
+            (*PROVIDER, _BROKER_RESET),
+            (*STORE[:2], *STORE[3:], _BROKER_SLOW),
+            strict=True,
+        )
+    ),
+    together("upstream in every bad way; slow consumer", (*UPSTREAM, _SLOW_CONSUMER)),
+    together("429 storm; store slow", (STORM, STORE[2])),
     PARTITIONS,
     CLOCK,
     ROLLING_RESTART,
     OVERLOAD,
 )
-"""Every fault once, those of different roles at the same time."""
+"""Every fault once; at the same time those of different roles, and of different neighbours."""

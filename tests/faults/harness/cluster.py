@@ -1,7 +1,7 @@
 """A whole pipeline, each role in a process of its own, behind proxies that the harness owns."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,8 +47,8 @@ class Cluster:
     prefix: str
     proxied: bool
     """Whether the roles go by way of the proxies; where times are measured they do not."""
-    in_flight: int | None = None
-    """Calls to a provider at the same time; what the product has when unset."""
+    entries: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of every provider entry, over the harness's own."""
     workers: dict[str, RoleProcess] = field(default_factory=dict)
 
     @property
@@ -74,7 +74,13 @@ class Cluster:
             name=name,
             environ={_KEY_VARIABLE: KEY, **self.clock.environ},
         )
-        await worker.start(**environ)
+        try:
+            await worker.start(**environ)
+        except BaseException:
+            # Nobody would end it otherwise, and it would take part in what comes next.
+            if worker.pid is not None:
+                await worker.kill()
+            raise
         self.workers[worker.name] = worker
         return worker
 
@@ -128,9 +134,8 @@ class Cluster:
         tree["kafka"]["request_timeout_seconds"] = REQUEST_SECONDS
         for entry in tree["providers"].values():
             entry["api_key_env"] = [_KEY_VARIABLE]
-            if self.in_flight is not None:
-                entry["limits"] = {"in_flight": self.in_flight}
             entry["timeouts"] = {"connect": 2.0, "first_token": 4.0, "idle": 3.0}
+            entry.update(self.entries)
         return tree
 
     def _store_url(self, port: int) -> str:
@@ -145,7 +150,7 @@ async def cluster(
     partitions: int = 2,
     roles: tuple[str, ...] = ROLES,
     proxied: bool = True,
-    in_flight: int | None = None,
+    entries: Mapping[str, Any] | None = None,
 ) -> AsyncIterator[Cluster]:
     """Everything started, one process a role; taken down in any case.
 
@@ -181,11 +186,12 @@ async def cluster(
             clock=JumpingClock(folder),
             prefix=f"h{seed}.",
             proxied=proxied,
-            in_flight=in_flight,
+            entries=entries or {},
         )
         stack.push_async_callback(_end_all, found)
-        for role in roles:
-            await found.add(role)
+        # The first one makes the topics; the others need not wait for each other.
+        await found.add(roles[0])
+        await asyncio.gather(*(found.add(role) for role in roles[1:]))
         yield found
 
 

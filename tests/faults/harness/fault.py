@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+from aiokafka.errors import KafkaError
 from harness.load import KINDS, Kind
 from harness.setting import Setting
 
@@ -30,7 +31,7 @@ class Fault:
 
 
 def together(name: str, faults: Sequence[Fault]) -> Fault:
-    """Several at the same time, under one load."""
+    """Several at the same time, under the first one's load."""
 
     async def inject(setting: Setting) -> None:
         await all_of(*(fault.inject(setting) for fault in faults))
@@ -93,7 +94,7 @@ async def timed(setting: Setting, fault: Fault) -> Injected:
     problem = None
     try:
         await inject(setting, fault)
-    except (AssertionError, TimeoutError) as error:
+    except (AssertionError, TimeoutError, KafkaError) as error:
         problem = str(error) or type(error).__name__
     return Injected(fault.name, fault.requests, time.monotonic() - began, problem)
 

@@ -194,8 +194,19 @@ class FuzzResult:
     dead: int
     taken: int
     wrong: list[str]
-    p99_alone_ms: float
-    p99_beside_ms: float
+    alone_ms: tuple[float, ...]
+    """What neighbours took while nothing else came, ascending."""
+    beside_ms: tuple[float, ...]
+
+    @property
+    def p99_alone_ms(self) -> float:
+        """The 99th percentile of those without bad input."""
+        return _p99(self.alone_ms)
+
+    @property
+    def p99_beside_ms(self) -> float:
+        """The 99th percentile of those beside it."""
+        return _p99(self.beside_ms)
 
     @property
     def ratio(self) -> float:
@@ -204,22 +215,40 @@ class FuzzResult:
 
 
 async def fuzz(
-    setting: Setting, count: int, *, seed: int, per_second: float = 400.0, neighbours: int = 150
+    setting: Setting,
+    count: int,
+    *,
+    seed: int,
+    per_second: float = 150.0,
+    neighbours_per_second: float = 50.0,
+    phase_seconds: float = 5.0,
+    alone: int = 3_000,
 ) -> FuzzResult:
     """Send inputs, with good requests beside them, and see what becomes of each.
+
+    Phases with bad input and without follow each other, so that what else the machine does
+    meets both alike, until so many neighbours were `alone`; then bad input comes without a pause.
 
     Raises:
         AssertionError: A neighbour has no end.
     """
-    alone = await _neighbours(setting, neighbours)
     given = list(inputs(count, seed=seed))
-    sending = asyncio.create_task(_send(setting, given, per_second))
-    beside = await _neighbours(setting, min(neighbours, max(20, round(20 * count / per_second))))
-    await sending
+    size = round(per_second * phase_seconds)
+    neighbours = round(neighbours_per_second * phase_seconds)
+    without: list[float] = []
+    beside: list[float] = []
+    # What is slow once is slow for nobody's fault.
+    await _neighbours(setting, neighbours, neighbours_per_second)
+    for at in range(0, count, size):
+        if len(without) < alone:
+            without += await _neighbours(setting, neighbours, neighbours_per_second)
+        sending = asyncio.create_task(_send(setting, given[at : at + size], per_second))
+        beside += await _neighbours(setting, neighbours, neighbours_per_second)
+        await sending
     await setting.watch.until_no_lag(seconds=120)
     await setting.tape.caught_up()
     dead, taken, wrong = judge(setting.tape, given)
-    return FuzzResult(count, dead, taken, wrong, alone, beside)
+    return FuzzResult(count, dead, taken, wrong, tuple(sorted(without)), tuple(sorted(beside)))
 
 
 def judge(tape: Tape, given: list[FuzzInput]) -> tuple[int, int, list[str]]:
@@ -253,13 +282,14 @@ async def _send(setting: Setting, given: list[FuzzInput], per_second: float) -> 
         await asyncio.sleep(0.1)
 
 
-async def _neighbours(setting: Setting, count: int) -> float:
-    """Send good requests at a pace; returns the 99th percentile of their times, in ms."""
-    ids = await setting.load.send(count, kinds=NEIGHBOURS, per_second=20.0)
+async def _neighbours(setting: Setting, count: int, per_second: float) -> list[float]:
+    """Send good requests at a pace; returns what each took, in ms."""
+    ids = await setting.load.send(count, kinds=NEIGHBOURS, per_second=per_second)
     await setting.settled(ids)
-    times = sorted(
-        setting.tape.ended_at_ms[each] - setting.load.sent[each].at * 1000 for each in ids
-    )
+    return [setting.tape.ended_at_ms[each] - setting.load.sent[each].at * 1000 for each in ids]
+
+
+def _p99(times: tuple[float, ...]) -> float:
     return times[min(len(times) - 1, int(len(times) * 0.99))]
 
 

@@ -58,9 +58,6 @@ ANYWHERE = (
 """Nothing is wrong with these but what a fault of the upstream does to them, and any provider
 will do."""
 
-STORMY = (Kind("stormy", 1, ends=frozenset({"completed", "failed"})),)
-"""When everybody refuses for long enough, a request has to fail; it may do so once."""
-
 PROMPT = tuple(kind for kind in KINDS if kind not in WAITING)
 """Those that wait for no time that a clock tells."""
 
@@ -93,7 +90,12 @@ class Load:
 
     async def __aenter__(self) -> Self:
         self._producer = AIOKafkaProducer(
-            bootstrap_servers=self._servers, linger_ms=1, max_request_size=8_000_000
+            bootstrap_servers=self._servers,
+            linger_ms=1,
+            max_request_size=8_000_000,
+            # A service that sends must outlast the longest outage of the broker.
+            request_timeout_ms=150_000,
+            enable_idempotence=True,
         )
         await self._producer.start()
         return self

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aiokafka import TopicPartition
 from harness.load import Sent
 from harness.tape import Entry, Tape
 from harness.watch import Commit
@@ -20,7 +21,7 @@ from millrace.sinks.query import ClickHouseReader
 
 _SHOWN = 8
 _CLOCK_SECONDS = 0.05
-"""Records bear the time at which a producer made them; commits are seen by this process."""
+"""Records bear the time at which a producer made them; deaths are seen by this process."""
 _BOOKED = """
 SELECT request_id, row_id, precedence, usage_source, status, input_tokens, cached_tokens,
        output_tokens
@@ -29,10 +30,6 @@ FROM attempts FINAL ORDER BY request_id, row_id LIMIT 1000000
 _TABLES = """
 SELECT name FROM system.tables WHERE database = currentDatabase() AND engine LIKE '%Merge%'
 """
-
-
-_TAPE_SECONDS = 2.0
-"""How far the tape may be behind."""
 
 
 def one_end_each(tape: Tape, sent: Iterable[Sent]) -> list[str]:
@@ -123,15 +120,15 @@ def at_risk(
 
 def paid_for_nothing(tape: Tape, deaths: Sequence[AtRisk]) -> list[str]:
     """Each attempt was called again at most once for each death that it was at risk at."""
-    began = began_at(tape)
+    called = began_at(tape)
     wrong = []
     for attempt, again in paid_twice(tape).items():
-        times = began[attempt]
+        times = called[attempt]
         allowed = sum(death.covers(attempt, times[0]) for death in deaths)
         if again > allowed:
-            moments = ", ".join(f"{time:.2f}" for time in times)
+            when = ", ".join(f"{time:.2f}" for time in times)
             wrong.append(
-                f"{attempt} was called at {moments}, and at risk at {allowed} deaths "
+                f"{attempt} was called at {when}, and at risk at {allowed} deaths "
                 f"({', '.join(f'{death.at:.2f}' for death in deaths)})"
             )
     return wrong
@@ -236,12 +233,19 @@ async def books_are_right(reader: ClickHouseReader, lines: Sequence[dict[str, An
 def nothing_committed_past_unfinished_work(
     tape: Tape, commits: Iterable[Commit], *, prefix: str
 ) -> list[str]:
-    """At each commit of a caller, all before it had an outcome, or a wait, by then."""
-    done_at = _done_at(tape)
+    """When a commit of a caller was seen, all before it had an outcome, or a wait.
+
+    No clock is asked: the ends of the topics were read after the commit.
+    """
+    done: dict[str, list[tuple[TopicPartition, int]]] = defaultdict(list)
+    for entry in (*tape.entries["outcomes"], *tape.entries["retries"]):
+        place = TopicPartition(prefix + entry.topic, entry.partition)
+        for attempt in _attempts_done(entry):
+            done[attempt].append((place, entry.offset))
     calls = _calls(tape, prefix=prefix)
     wrong = []
     checked: dict[tuple[str, int], int] = defaultdict(int)
-    for commit in sorted(commits, key=lambda each: each.at):
+    for commit in commits:
         at = (commit.partition.topic.removeprefix(prefix), commit.partition.partition)
         if "-caller-" not in commit.group:
             continue
@@ -249,7 +253,7 @@ def nothing_committed_past_unfinished_work(
             if offset >= commit.offset:
                 break
             checked[at] += 1
-            if done_at.get(attempt, float("inf")) > commit.at + _CLOCK_SECONDS:
+            if not any(where < commit.ends.get(place, 0) for place, where in done[attempt]):
                 wrong.append(f"{attempt} was committed past and not done ({at}, {offset})")
     return wrong
 
@@ -259,9 +263,6 @@ def _done_at(tape: Tape) -> dict[str, float]:
     done: dict[str, float] = {}
     for entry in (*tape.entries["outcomes"], *tape.entries["retries"]):
         at = entry.timestamp_ms / 1000
-        if at > entry.seen_at:
-            # Made by a process whose clock was ahead.
-            at = entry.seen_at - _TAPE_SECONDS
         for attempt in _attempts_done(entry):
             done[attempt] = min(at, done.get(attempt, at))
     return done

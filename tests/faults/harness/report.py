@@ -18,6 +18,8 @@ class Report:
     rounds: int
     started_at: str
     commit: str
+    only: str = ""
+    """What the names of the faults had to hold."""
     injected: list[Injected] = field(default_factory=list)
     judged: list[str] = field(default_factory=list)
     """What did not hold in the end."""
@@ -51,7 +53,8 @@ class Report:
         """The page."""
         problems = [one for one in self.injected if one.problem]
         verdict = "everything held" if self.passed else "FELL SHORT"
-        again = f"`make faults N={self.rounds} SEED={self.seed}`"
+        only = f" ONLY={self.only!r}" if self.only else ""
+        again = f"`make faults N={self.rounds} SEED={self.seed}{only}`"
         lines = [
             f"# Fault run, seed {self.seed}: {verdict}",
             "",
@@ -101,6 +104,7 @@ def _fuzz_line(fuzz: FuzzResult) -> str:
     return (
         f"{fuzz.inputs} inputs: {fuzz.dead} set aside byte for byte, {fuzz.taken} taken as "
         f"requests, {len(fuzz.wrong)} otherwise. Neighbours' 99th percentile: "
-        f"{fuzz.p99_alone_ms:.0f} ms alone, {fuzz.p99_beside_ms:.0f} ms beside them "
-        f"({fuzz.ratio:.2f} times)."
+        f"{fuzz.p99_alone_ms:.0f} ms alone ({len(fuzz.alone_ms)} of them), "
+        f"{fuzz.p99_beside_ms:.0f} ms beside them ({len(fuzz.beside_ms)}), "
+        f"{fuzz.ratio:.2f} times."
     )

@@ -1,11 +1,12 @@
 """A cluster with its load, its tape and its watch: what a fault is injected into."""
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from harness import oracle
 from harness.cluster import KEY, PASSWORD, PROMPT_MARK, Cluster, cluster
@@ -125,7 +126,7 @@ async def setting(
     partitions: int = 2,
     roles: tuple[str, ...] = ROLES,
     proxied: bool = True,
-    in_flight: int | None = None,
+    entries: Mapping[str, Any] | None = None,
 ) -> AsyncIterator[Setting]:
     """A cluster that takes requests, watched."""
     async with (
@@ -135,7 +136,7 @@ async def setting(
             partitions=partitions,
             roles=roles,
             proxied=proxied,
-            in_flight=in_flight,
+            entries=entries,
         ) as found,
         Load(
             bootstrap_servers=found.bootstrap_servers,

@@ -5,7 +5,6 @@ Nothing here knows the pipeline's classes: what they could get wrong must show.
 
 import asyncio
 import json
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from types import TracebackType
@@ -27,8 +26,6 @@ class Entry(NamedTuple):
     value: bytes
     body: dict[str, Any]
     """Empty where it is no JSON object."""
-    seen_at: float
-    """By the clock of the harness, which does not jump."""
 
 
 class Tape:
@@ -148,7 +145,6 @@ class Tape:
             schema,
             record.value or b"",
             body if isinstance(body, dict) else {},
-            time.time(),
         )
         self.entries[topic].append(entry)
         if topic == "responses":

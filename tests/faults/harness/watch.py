@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +21,13 @@ _EVERY_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """A committed offset, and the time at which it was seen."""
+    """A committed offset, and how far the topics reached when it had been seen."""
 
     group: str
     partition: TopicPartition
     offset: int
-    at: float
+    ends: Mapping[TopicPartition, int]
+    """What made the commit right lies below these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +139,13 @@ class Watch:
 
     async def _sample(self) -> None:
         now = time.monotonic()
-        for group, partition, committed, end in await self._offsets():
+        offsets = await self._offsets()
+        ends = {partition: end for _, partition, _, end in offsets}
+        for group, partition, committed, end in offsets:
             key = (group, partition)
             before, since = self._since.get(key, (-1, now))
             if committed != before:
-                self.commits.append(Commit(group, partition, committed, time.time()))
+                self.commits.append(Commit(group, partition, committed, ends))
             if committed != before or committed >= end or self._excused or not self._served(group):
                 self._since[key] = (committed, now)
             elif self.longest_stall is None or now - since > self.longest_stall.seconds:

@@ -20,6 +20,7 @@ LABELLED = [
     json.loads(line)
     for line in (ROOT / "tests" / "fixtures" / "labelled_prompts.jsonl").read_text().splitlines()
 ]
+LEXICON = sorted({word.rstrip("*") for words in WORDS.values() for word in words})
 
 INDEPENDENT = [
     json.loads(line)
@@ -61,7 +62,10 @@ def test_the_labelled_set_covers_every_task_in_both_halves() -> None:
 
 
 def test_the_held_out_half_is_guessed_right() -> None:
-    """The floor that the rules were not tuned on; measured: 0.98."""
+    """The author of the rules had seen it: it guards what they can, and measures nothing.
+
+    Measured: 0.99.
+    """
     held_out = [(each["task"], each["prompt"]) for each in LABELLED if each["held_out"]]
 
     assert accuracy(held_out) >= 0.92
@@ -102,13 +106,25 @@ def test_little_to_go_by_is_general(text: str) -> None:
 
 
 def test_a_guess_says_why_without_the_text() -> None:
-    """Signals are words of the lexicon; a prompt's own words never show."""
-    found = guess("Please summarise the secret merger with Globex in one paragraph.")
+    """Kinds of signals, never words: plans go to logs, responses and the store."""
+    found = guess("Please summarise the secret merger with Globex: the main points, briefly.")
 
     assert found.task == "summarization"
-    assert found.source == "rules"
-    assert set(found.signals) <= {word.rstrip("*") for word in WORDS["summarization"]}
-    assert "Globex" not in str(found)
+    assert found.signals == ("phrases", "words")
+    assert str(found) == "task summarization by rules, confidence 0.89 (phrases and words)"
+
+
+@given(st.lists(st.sampled_from(LEXICON), min_size=1, max_size=5))
+def test_no_word_of_the_lexicon_shows(words: list[str]) -> None:
+    """Whatever is found, a guess shows a task, a source, a figure, and kinds."""
+    found = guess(" ".join(words))
+
+    kinds = " and ".join(found.signals)
+    assert set(found.signals) <= {"words", "phrases", "form", "code"}
+    assert str(found) == (
+        f"task {found.task} by {found.source}, confidence {found.confidence:g}"
+        + (f" ({kinds})" if kinds else "")
+    )
 
 
 def test_the_last_thing_the_user_said_counts() -> None:

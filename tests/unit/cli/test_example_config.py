@@ -3,6 +3,7 @@
 import re
 import tomllib
 from pathlib import Path
+from typing import get_args
 
 from pydantic import BaseModel
 
@@ -26,6 +27,15 @@ def test_the_example_config_is_valid() -> None:
 def test_the_example_config_has_every_section() -> None:
     """A new section must be explained there."""
     assert set(Settings.model_fields) == set(tomllib.loads(EXAMPLE.read_text("utf-8")))
+
+
+def test_the_example_config_names_every_setting() -> None:
+    """However deep: who looks for one finds it there."""
+    text = EXAMPLE.read_text("utf-8")
+
+    assert [
+        each for each in sorted(_names(Settings)) if not re.search(rf"(?i)(?:\b|__){each}\b", text)
+    ] == []
 
 
 def test_the_example_config_shows_the_defaults() -> None:
@@ -67,6 +77,23 @@ def test_the_example_routes_show_the_defaults() -> None:
     shown = load_settings(EXAMPLE, {}).routes.for_task("general")
 
     assert shown.model_copy(update={"weights": {}}) == TaskRoute()
+
+
+def _names(group: type[BaseModel]) -> set[str]:
+    """The settings of a group and of all groups within it, as the file writes them."""
+    names: set[str] = set()
+    for name, field in group.model_fields.items():
+        kinds, inner = [field.annotation], []
+        while kinds:
+            kind = kinds.pop()
+            kinds += get_args(kind)
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                inner.append(kind)
+        for each in inner:
+            names |= _names(each)
+        if not inner:
+            names.add(field.alias or name)
+    return names
 
 
 def _of(settings: Settings, section: str, name: str) -> object:

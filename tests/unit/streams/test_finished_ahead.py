@@ -74,7 +74,7 @@ def test_a_commit_is_offered_anew_when_only_what_is_beyond_has_changed() -> None
     tracker.finish(ONE, 2)
     first = tracker.commits()[ONE]
     assert (first.offset, decode(0, first.metadata)) == (0, (Run(2, 3),))
-    tracker.committed_with(ONE, first)
+    tracker.committed(ONE, first)
     assert tracker.commits() == {}
 
     tracker.finish(ONE, 3)

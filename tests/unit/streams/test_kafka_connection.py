@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 from aiokafka.conn import AIOKafkaConnection
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import IncompatibleBrokerVersion, KafkaConnectionError
 from aiokafka.protocol.admin import ListGroupsRequest
 
 from millrace.streams.kafka_connection import reconnect_after_resets
@@ -38,3 +38,19 @@ async def test_a_write_after_a_reset_is_a_lost_connection() -> None:
 
     assert writer.closed
     assert not connection.connected()
+
+
+async def test_a_broker_that_does_not_know_a_request_keeps_its_connection() -> None:
+    """What aiokafka says of it goes through as it is, and nothing is closed."""
+    reconnect_after_resets()
+    connection = AIOKafkaConnection("127.0.0.1", 1)
+    connection._versions = {}
+    writer = connection._writer = ResetWriter()
+    connection._reader = asyncio.StreamReader()
+    connection._read_task = asyncio.create_task(asyncio.sleep(0))
+
+    with pytest.raises(IncompatibleBrokerVersion):
+        connection.send(ListGroupsRequest())
+
+    assert not writer.closed
+    connection.close()

@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from millrace.streams.offsets import OffsetTracker, Partition
+from millrace.streams.finished_ahead import Run, covers, decode
+from millrace.streams.offsets import Commit, OffsetTracker, Partition
 
 PARTITIONS = (Partition("t", 0), Partition("t", 1))
 ONE = PARTITIONS[0]
@@ -46,10 +47,10 @@ class TrackedPartitions(RuleBasedStateMachine):
 
     @rule()
     def commit(self) -> None:
-        for partition, offset in self.tracker.committable().items():
-            self.on_broker[partition] = offset
-            self.tracker.committed(partition, offset)
-        assert self.tracker.committable() == {}
+        for partition, commit in self.tracker.commits().items():
+            self.on_broker[partition] = commit.offset
+            self.tracker.committed(partition, commit)
+        assert self.tracker.commits() == {}
 
     @rule(partition=st.sampled_from(PARTITIONS))
     def rebalance(self, partition: Partition) -> None:
@@ -67,23 +68,20 @@ class TrackedPartitions(RuleBasedStateMachine):
 
     @invariant()
     def never_past_unfinished_work(self) -> None:
-        committable = self.tracker.committable()
-        for partition, offset in committable.items():
-            unfinished = [at for at, done in self.read[partition].items() if not done]
-            assert all(offset <= each for each in unfinished)
-            assert offset - 1 in self.read[partition]
+        for partition, (offset, metadata) in self.tracker.commits().items():
+            ahead = decode(offset, metadata)
+            for at, done in self.read[partition].items():
+                assert done or offset <= at
+                assert covers(ahead, at) == (done and at >= offset)
 
     @invariant()
     def all_that_is_contiguous_may_be_committed(self) -> None:
         for partition in PARTITIONS:
-            done = 0
-            for offset, finished in self.read[partition].items():
-                if not finished:
-                    break
-                done = offset + 1
-            known = self.tracker.committable().get(partition)
-            if known is not None:
-                assert known == done
+            commit = self.tracker.commits().get(partition)
+            if commit is not None:
+                records = self.read[partition]
+                unfinished = [at for at, done in records.items() if not done]
+                assert commit.offset == (unfinished[0] if unfinished else max(records) + 1)
 
     @invariant()
     def unfinished_are_counted(self) -> None:
@@ -112,22 +110,23 @@ def test_everything_finished_means_the_position_after_the_last(
     for offset in shuffled:
         tracker.finish(ONE, offset)
 
-    assert tracker.committable() == {ONE: ascending[-1] + 1}
+    assert tracker.commits() == {ONE: Commit(ascending[-1] + 1, "")}
     assert tracker.unfinished(ONE) == 0
 
 
 def test_a_slow_first_record_holds_the_commit() -> None:
-    """Nothing is committed while the first is under way, and all of it once it ends."""
+    """The others are only noted while the first is under way; once it ends, all are committed."""
     tracker = OffsetTracker()
     for offset in range(5):
         tracker.start(ONE, offset)
     for offset in range(1, 5):
         tracker.finish(ONE, offset)
-    assert tracker.committable() == {}
+    (held,) = tracker.commits().values()
+    assert (held.offset, decode(0, held.metadata)) == (0, (Run(1, 5),))
 
     tracker.finish(ONE, 0)
 
-    assert tracker.committable() == {ONE: 5}
+    assert tracker.commits() == {ONE: Commit(5, "")}
 
 
 def test_a_repeated_finish_changes_nothing() -> None:
@@ -138,7 +137,7 @@ def test_a_repeated_finish_changes_nothing() -> None:
     tracker.finish(ONE, 0)
     tracker.finish(ONE, 0)
 
-    assert tracker.committable() == {ONE: 1}
+    assert tracker.commits() == {ONE: Commit(1, "")}
 
 
 @pytest.mark.parametrize("again", [0, 3])
@@ -159,5 +158,5 @@ def test_a_commit_that_failed_is_offered_again() -> None:
     tracker.start(ONE, 7)
     tracker.finish(ONE, 7)
 
-    assert tracker.committable() == {ONE: 8}
-    assert tracker.committable() == {ONE: 8}
+    assert tracker.commits() == {ONE: Commit(8, "")}
+    assert tracker.commits() == {ONE: Commit(8, "")}

@@ -1,7 +1,7 @@
 """Calls that wait for their time, and go on then."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -23,7 +23,7 @@ from millrace.schemas.retry import Retry
 from millrace.streams.cancellations import Cancellations
 from millrace.streams.dead_letters import RawRecord
 from millrace.streams.kafka_settings import KafkaSettings
-from millrace.streams.offsets import Partition
+from millrace.streams.offsets import Commit, OffsetTracker, Partition
 from millrace.streams.retries import Retries
 from millrace.streams.retry_heap import RetryHeap, WaitingCall
 from millrace.streams.retry_settings import RetrySettings
@@ -48,6 +48,8 @@ class Log:
         default_factory=lambda: {ZERO: [], ONE: []}
     )
     committed: dict[TopicPartition, int] = field(default_factory=dict)
+    noted: dict[TopicPartition, str] = field(default_factory=dict)
+    """The metadata of the commits."""
 
     def write(
         self,
@@ -121,12 +123,15 @@ class LogConsumer:
                 batches[partition] = records
         return batches
 
-    async def commit(self, offsets: dict[TopicPartition, int]) -> None:
+    async def commit(self, offsets: dict[TopicPartition, tuple[int, str]]) -> None:
         if self.refusal is not None:
             raise self.refusal
-        for partition, offset in offsets.items():
-            assert offset > self.log.committed.get(partition, 0)
+        for partition, (offset, noted) in offsets.items():
+            before = self.log.committed.get(partition, 0), self.log.noted.get(partition, "")
+            assert offset >= before[0]
+            assert (offset, noted) != before
             self.log.committed[partition] = offset
+            self.log.noted[partition] = noted
 
 
 @dataclass
@@ -155,6 +160,19 @@ class Bench:
         done.set_result(None)
         return done
 
+    async def _resume(
+        self,
+        _: KafkaSettings,
+        tracker: OffsetTracker,
+        group: str,
+        partitions: Iterable[Partition],
+    ) -> None:
+        assert group == "app-retries"
+        for each in partitions:
+            at = TopicPartition(*each)
+            if at in self.log.committed:
+                tracker.resume(each, Commit(self.log.committed[at], self.log.noted[at]))
+
     def _new_consumer(self, **kwargs: Any) -> LogConsumer:
         assert kwargs["group_id"] == "app-retries"
         assert kwargs["enable_auto_commit"] is False
@@ -177,6 +195,7 @@ class Bench:
             cancellations=self.cancellations,
             clock=lambda: self.now,
             new_consumer=self._new_consumer,
+            resume=self._resume,
         )
         task = asyncio.create_task(self.retries.run())
         await until(lambda: self.consumer.listener is not None)
@@ -238,7 +257,7 @@ async def test_calls_go_on_in_the_order_of_their_times() -> None:
         await bench.read(4)
         bench.now = at(20)
         await until(lambda: len(bench.sent) == 3)
-        assert bench.log.committed == {}
+        assert bench.log.committed.get(ZERO, 0) == 0
         bench.now = at(30)
         await bench.committed(4)
 
@@ -297,7 +316,7 @@ async def test_a_killed_process_loses_nothing() -> None:
     bench = Bench()
     for name, due in (("long", 50), ("short", 1)):
         bench.log.write(retry(name, due=due))
-    async with bench.running(stop=False):
+    async with bench.running(stop=False, commit_interval_seconds=1000):
         bench.now = at(1)
         await until(lambda: bench.sent == ["short"])
     assert bench.log.committed == {}
@@ -308,6 +327,24 @@ async def test_a_killed_process_loses_nothing() -> None:
 
     assert bench.sent == ["short", "short", "long"]
     assert bench.call(0) == bench.call(1)
+
+
+async def test_what_went_on_behind_one_that_waits_is_not_sent_again_after_a_kill() -> None:
+    """The commit cannot pass the one that waits, but says so."""
+    bench = Bench()
+    for name, due in (("long", 50), ("short", 1)):
+        bench.log.write(retry(name, due=due))
+    bench.now = at(1)
+    async with bench.running(stop=False):
+        await bench.committed(0)
+
+    async with bench.running():
+        await bench.read(2)
+        assert bench.retries.waiting == 1
+        bench.now = at(50)
+        await bench.committed(2)
+
+    assert bench.sent == ["short", "long"]
 
 
 async def test_a_stop_leaves_what_waits_on_the_topic() -> None:
@@ -337,18 +374,20 @@ async def test_a_partition_that_is_given_up_takes_its_calls_along() -> None:
 
 
 async def test_a_partition_that_comes_back_sends_nothing_twice() -> None:
-    """What went on ahead of a call that still waits could not be committed, but is remembered."""
+    """Also where no commit could say what went on: it is remembered."""
     bench = Bench()
     bench.log.write(retry("long", due=50))
     bench.log.write(retry("short", due=1))
     bench.now = at(1)
     async with bench.running():
+        bench.consumer.refusal = CommitFailedError()
         await until(lambda: bench.sent == ["short"])
         await bench.consumer.assign(ONE)
         await bench.consumer.assign(ZERO)
         await bench.read(2)
         assert bench.retries.waiting == 1
         bench.log.write(retry("short", due=2))
+        bench.consumer.refusal = None
         bench.now = at(50)
         await bench.committed(3)
 
@@ -362,6 +401,7 @@ async def test_it_remembers_so_many_and_no_more() -> None:
         bench.log.write(retry(name, due=due))
     bench.now = at(1)
     async with bench.running(remembered_calls=1):
+        bench.consumer.refusal = CommitFailedError()
         await until(lambda: bench.sent == ["a", "b"])
         await bench.consumer.assign(ZERO)
         await bench.read(3)
@@ -377,7 +417,7 @@ async def test_a_partition_is_given_up_with_its_deliveries_committed() -> None:
     async with bench.running(commit_interval_seconds=1000):
         await until(lambda: bench.sent == ["a"])
         moving = asyncio.create_task(bench.consumer.assign(ONE))
-        await until(lambda: not bench.retries._owned)
+        await until(lambda: Partition(*ZERO) not in bench.retries._holding)
         bench.publisher.acknowledge()
         await moving
 
@@ -402,7 +442,7 @@ async def test_partitions_that_change_hands_amid_a_batch_are_read_from_the_commi
         bench.consumer.answers.set()
         await until(lambda: bench.sent == ["last"])
         await bench.read(3)
-        assert bench.log.committed == {}
+        assert bench.log.committed.get(ZERO, 0) == 0
         bench.now = at(10)
         await bench.committed(3)
 

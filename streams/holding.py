@@ -1,0 +1,48 @@
+"""Which partitions a consumer holds, and whether it knows what their commits say."""
+
+from collections.abc import Awaitable, Callable
+
+from millrace.streams.offsets import Partition
+
+Learn = Callable[[set[Partition]], Awaitable[None]]
+"""Learns what the commits of these partitions say of what is done beyond their offsets."""
+
+
+class Holding:
+    """The partitions of a member of a group, from one assignment to the next."""
+
+    def __init__(self, *, learn: Learn) -> None:
+        self._learn = learn
+        self._held: set[Partition] = set()
+        self._unknown: set[Partition] = set()
+        self.assignment = 0
+        """Another number each time that partitions change hands."""
+
+    def __contains__(self, partition: Partition) -> bool:
+        return partition in self._held
+
+    def give_up(self, partitions: set[Partition]) -> None:
+        """Note that they are going to another member, or are being shared out anew."""
+        self._held -= partitions
+        self.assignment += 1
+
+    def take_over(self, partitions: set[Partition]) -> None:
+        """Note that these and no others are held from now on."""
+        self._held = set(partitions)
+        self._unknown = set(partitions)
+        self.assignment += 1
+
+    async def learned(self) -> bool:
+        """Learn what the commits say, once; False when partitions have changed hands meanwhile.
+
+        Then what has been read is read again. To be called with the first records, and not while
+        partitions change hands: the group would wait.
+        """
+        if not self._unknown:
+            return True
+        assignment = self.assignment
+        await self._learn(self._unknown)
+        if assignment != self.assignment:
+            return False
+        self._unknown = set()
+        return True
