@@ -109,7 +109,8 @@ CRASHES = (
     Crash(CrashPoint.CALL_ACKNOWLEDGED, "caller"),
     Crash(CrashPoint.CALL_PUT_OFF, "caller", times=3, kinds=WAITING, requests=8),
     Crash(CrashPoint.RETRY_SENT_ON, "caller", times=3, kinds=WAITING, requests=8),
-    Crash(CrashPoint.DRAINED, "caller", times=1, requests=250, then=_second_caller),
+    # Calls must be under way when the second member comes, which takes seconds to start.
+    Crash(CrashPoint.DRAINED, "caller", times=1, requests=900, then=_second_caller),
     Crash(CrashPoint.ROWS_INSERTED, "sink", times=2),
 )
 """Each window of the code once, in each process that has it."""

@@ -56,7 +56,7 @@ class Setting:
         await self.tape.caught_up()
         sent = self.of(request_ids)
         wrong = oracle.one_end_each(self.tape, sent) + oracle.gapless_streams(self.tape, sent)
-        wrong += oracle.paid_for_nothing(self.tape, self.deaths)
+        wrong += oracle.paid_for_nothing(self.tape, self.deaths, prefix=self.cluster.prefix)
         assert not wrong, oracle.shown(wrong)
 
     async def freeze(self, role: str) -> None:
@@ -94,7 +94,7 @@ class Setting:
         wrong += oracle.nothing_committed_past_unfinished_work(
             tape, watch.commits, prefix=cluster.prefix
         )
-        wrong += oracle.paid_for_nothing(tape, self.deaths)
+        wrong += oracle.paid_for_nothing(tape, self.deaths, prefix=cluster.prefix)
         async with cluster.reader() as reader:
             wrong += await oracle.books_are_right(reader, lines)
             wrong += await oracle.keeps_secrets(

@@ -69,8 +69,8 @@ def test_a_call_that_a_commit_had_called_done_may_not_be_paid_again() -> None:
     invoke(found, "r0", "a", at=DEATH - 0.2)
     invoke(found, "r0", "b", at=DEATH + 5)
 
-    assert paid_for_nothing(found, [AtRisk(DEATH, frozenset())])
-    assert not paid_for_nothing(found, [AtRisk(DEATH, frozenset({("r0", 0, 1)}))])
+    assert paid_for_nothing(found, [AtRisk(DEATH, frozenset())], prefix="t.")
+    assert not paid_for_nothing(found, [AtRisk(DEATH, frozenset({("r0", 0, 1)}))], prefix="t.")
 
 
 def test_a_call_that_began_only_afterwards_may_not_be_paid_twice() -> None:
@@ -79,7 +79,7 @@ def test_a_call_that_began_only_afterwards_may_not_be_paid_twice() -> None:
     invoke(found, "r0", "a", at=DEATH + 4)
     invoke(found, "r0", "b", at=DEATH + 5)
 
-    assert paid_for_nothing(found, [AtRisk(DEATH, frozenset({("r0", 0, 1)}))])
+    assert paid_for_nothing(found, [AtRisk(DEATH, frozenset({("r0", 0, 1)}))], prefix="t.")
 
 
 def test_one_death_explains_one_more_call() -> None:
@@ -89,8 +89,20 @@ def test_one_death_explains_one_more_call() -> None:
         invoke(found, "r0", invocation, at=DEATH - 1 + number)
     risk = AtRisk(DEATH, frozenset({("r0", 0, 1)}))
 
-    assert paid_for_nothing(found, [risk])
-    assert not paid_for_nothing(found, [risk, AtRisk(DEATH + 0.5, risk.records)])
+    assert paid_for_nothing(found, [risk], prefix="t.")
+    assert not paid_for_nothing(found, [risk, AtRisk(DEATH + 0.5, risk.records)], prefix="t.")
+
+
+def test_a_call_that_was_written_twice_may_be_made_twice_once_its_caller_has_died() -> None:
+    """The router died before its input was committed; a caller that lives knows the call."""
+    found = tape()
+    for offset in (0, 1):
+        call(found, offset, "r0")
+    invoke(found, "r0", "a", at=DEATH - 1)
+    invoke(found, "r0", "b", at=DEATH + 1)
+
+    assert not paid_for_nothing(found, [AtRisk(DEATH, frozenset())], prefix="t.")
+    assert paid_for_nothing(found, [AtRisk(DEATH + 3, frozenset())], prefix="t.")
 
 
 def test_further_tries_made_in_a_record_s_place_are_at_risk_with_it() -> None:
@@ -99,8 +111,8 @@ def test_further_tries_made_in_a_record_s_place_are_at_risk_with_it() -> None:
     invoke(found, "r0", "a", at=DEATH - 1, attempt=2)
     invoke(found, "r0", "b", at=DEATH + 1, attempt=2)
 
-    assert not paid_for_nothing(found, [AtRisk(DEATH, frozenset({("r0", 0, 1)}))])
-    assert paid_for_nothing(found, [AtRisk(DEATH, frozenset({("r0", 0, 3)}))])
+    assert not paid_for_nothing(found, [AtRisk(DEATH, frozenset({("r0", 0, 1)}))], prefix="t.")
+    assert paid_for_nothing(found, [AtRisk(DEATH, frozenset({("r0", 0, 3)}))], prefix="t.")
 
 
 def test_what_was_under_way_is_told_from_what_had_ended() -> None:
