@@ -182,8 +182,8 @@ async def test_a_cascade_climbs_until_an_answer_is_trusted(
 @pytest.mark.parametrize("agree", [True, False])
 async def test_two_cheap_models_that_agree_end_a_cascade(pipeline: Pipeline, agree: bool) -> None:
     """Else the dear one is asked."""
-    words = dict.fromkeys(("openai", "gemini", "anthropic", "ollama"), "yes")
-    commands = each_says(**words) if agree else ""
+    names = ("openai", "gemini", "anthropic", "ollama")
+    commands = each_says(**dict.fromkeys(names, "yes") if agree else {name: name for name in names})
     request_id, response = await ask(
         pipeline, "cascade", commands, route={"confidence": "agreement", "providers": []}
     )
