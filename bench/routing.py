@@ -5,7 +5,7 @@ in the same run and in turns with it, so that the ratio holds on any machine. Th
 the first candidates of a plain request; the planner also counts tokens, estimates complexity and
 cost, and says why.
 
-    .venv/bin/python bench/routing.py [--seconds 2]
+    .venv/bin/python -m bench.routing [--seconds 2]
 """
 
 import argparse
