@@ -76,6 +76,8 @@ class JoinState(Frozen):
     """Whose members have been called."""
     stage_since: Instant | None = None
     """When they were; None: when the job was accepted."""
+    unsettled: bool = False
+    """Whether calls were given up that had not ended: what they cost is not in any attempt."""
     announced: bool = False
     """Whether the router's announcement has been read."""
     notes: tuple[str, ...] = ()

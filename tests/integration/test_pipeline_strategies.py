@@ -83,6 +83,7 @@ async def test_a_race_takes_the_first_valid_answer_and_stops_the_others(
     assert response.provider == "gemini"
     assert response.ensemble is not None
     assert len(response.ensemble.cancelled) == 2
+    assert not response.cost_final
     await the_books_agree(pipeline, request_id)
     statuses = {row.status for row in pipeline.topics.ledger[request_id] if row.event == "spent"}
     assert statuses == {"completed", "cancelled"}

@@ -60,6 +60,7 @@ def test_the_first_valid_answer_wins_a_race_and_the_others_are_stopped() -> None
     assert (response.ensemble.decided_by, response.ensemble.decided_by_member) == ("first", 1)
     assert (response.ensemble.missing, response.ensemble.cancelled) == ((0, 2, 3), (0, 2))
     assert [each.members for each in topic.cancellations] == [(0, 2)]
+    assert not response.cost_final
 
 
 def test_an_invalid_answer_wins_no_race() -> None:
@@ -69,6 +70,7 @@ def test_an_invalid_answer_wins_no_race() -> None:
     topic.write(make_outcome(first, text="no JSON"), make_outcome(second, text="{}", seconds=2))
 
     assert (ended(topic).text, ended(topic).data) == ("{}", {})
+    assert ended(topic).cost_final
 
 
 def test_a_race_that_nobody_finishes_fails_with_the_last_error_and_keeps_what_was_said() -> None:
@@ -110,16 +112,18 @@ def test_a_request_all_of_whose_members_were_cancelled_is_cancelled() -> None:
     for call in first_calls(JOB, plan):
         topic.write(make_outcome(call, status="cancelled", cancelled="member"))
 
-    assert ended(topic).status == "cancelled"
+    assert (ended(topic).status, ended(topic).cost_final) == ("cancelled", True)
 
 
-def test_a_cancelled_request_ends_whatever_its_members_do() -> None:
-    """As the client wished."""
-    plan, topic = racing(2), OutcomesTopic()
-    first, second = first_calls(JOB, plan)
-    topic.write(make_outcome(first, status="cancelled", cancelled="request"), make_outcome(second))
+@pytest.mark.parametrize(("members", "final"), [(1, True), (2, False)])
+def test_a_cancelled_request_ends_whatever_its_members_do(members: int, final: bool) -> None:
+    """As the client wished; what the others cost until they stop is not in the response."""
+    plan, topic = racing(members), OutcomesTopic()
+    first, *others = first_calls(JOB, plan)
+    cancelled = make_outcome(first, status="cancelled", cancelled="request")
+    topic.write(cancelled, *map(make_outcome, others))
 
-    assert ended(topic).status == "cancelled"
+    assert (ended(topic).status, ended(topic).cost_final) == ("cancelled", final)
 
 
 @pytest.mark.parametrize(("quorum", "status"), [(2, "completed"), (3, "failed")])
@@ -142,6 +146,7 @@ def test_members_that_take_too_long_are_left_out_and_stopped(quorum: int, status
     assert response.ensemble is not None
     assert (response.ensemble.timed_out, response.ensemble.missing) == ((2,), (2,))
     assert [each.members for each in topic.cancellations] == [(2,)]
+    assert not response.cost_final
 
 
 def test_each_stage_has_its_own_time() -> None:
