@@ -220,6 +220,56 @@ def judged(verdict: str | None, **rest: Any) -> OutcomesTopic:
     return topic
 
 
+def embedding(*texts: str, mode: Any = "vote", **rest: Any) -> OutcomesTopic:
+    """Answers that are to be compared by vectors; nobody has made these yet."""
+    rule = VoteRule(by="embedding", similarity=0.9)
+    plan = ensemble_of(len(texts), mode, last="embed", vote=rule, **rest)
+    topic = OutcomesTopic()
+    answered(topic, plan, *texts)
+    return topic
+
+
+def test_a_vote_by_embedding_asks_for_a_vector_of_each_answer() -> None:
+    """In one call, of which no chunk is sent; the response names the members, and not that one."""
+    topic = embedding("It does not.", "Yes.", "No, never." + "!" * 9_000)
+    (call,) = topic.calls
+    assert (call.member, call.role, call.messages, call.tools) == (3, "embed", (), ())
+    assert [len(text) for text in call.inputs] == [12, 4, 6_000]
+    assert not call.model_copy(update={"job": make_job(stream=True)}).stream
+
+    topic.write(make_outcome(call, text="", embeddings=((1, 0.1), (0, 1), (1, 0)), seconds=3))
+
+    response = ended(topic)
+    assert (response.status, response.text) == ("completed", "It does not.")
+    assert response.embeddings == ()
+    verdict = response.ensemble
+    assert verdict is not None
+    assert (verdict.members, verdict.agreeing, verdict.dissenting) == (3, (0, 2), (1,))
+    assert (verdict.decided_by, verdict.notes) == ("vote", ())
+    assert [each.role for each in response.attempts] == ["answer"] * 3 + ["embed"]
+
+
+@pytest.mark.parametrize("fields", [{"status": "failed"}, {"embeddings": ((1.0,), (1.0,))}])
+def test_without_vectors_the_wording_decides_and_the_verdict_says_so(fields: Any) -> None:
+    """One vector for three answers is no answer either."""
+    topic = embedding("The cache is stale.", "Nobody knows.", "The cache is stale!!")
+    topic.write(make_outcome(topic.calls[0], **{"text": "", **fields}))
+
+    response = ended(topic)
+    assert response.ensemble is not None
+    assert response.ensemble.agreeing == (0, 2)
+    assert "embed" in response.ensemble.notes[0]
+
+
+@pytest.mark.parametrize("texts", [("Yes.", "yes", "**Yes**"), ("a", "a")])
+def test_answers_that_are_the_same_need_no_vectors(texts: tuple[str, ...]) -> None:
+    """Which would cost time and money, and change nothing."""
+    topic = embedding(*texts)
+
+    assert topic.calls == []
+    assert ended(topic).ensemble is not None
+
+
 def test_a_judge_chooses_by_number() -> None:
     """It sees the request, and each answer."""
     topic = judged('{"best": 2, "reason": "it is right"}')
