@@ -211,14 +211,15 @@ class _Process:
             return None
         sink = ClickHouseSink(settings=self._settings.clickhouse)
         stack.push_async_callback(sink.aclose)
-        consumer = parts.sink_consumer(sink)
-        self._running.sink = consumer
         reader = None
         if self._settings.clickhouse.embedded:
+            # Before anything else: another process may have it open.
             await sink.open()
             reader = ClickHouseReader(settings=self._settings.clickhouse)
             stack.push_async_callback(reader.aclose)
             await reader.open()
+        consumer = parts.sink_consumer(sink)
+        self._running.sink = consumer
         self._sinking = self._supervise("sink", consumer.run())
         return reader
 
