@@ -7,9 +7,14 @@ for a prefix), so that nobody reads it again. Our caller commits only up to the 
 is not done. Needs a real Kafka: the embedded broker is not the place to prove such a thing.
 """
 
+import os
+import sys
+
+if not __package__:  # run by its path: this folder would hide Python's own `http`
+    sys.path[0] = sys.path[0].rpartition("/")[0]
+
 import argparse
 import asyncio
-import os
 from contextlib import ExitStack
 from dataclasses import dataclass
 

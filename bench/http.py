@@ -6,14 +6,14 @@ aiohttp. A client that fails is told of as such. One that does not end in time c
 rate that it would have had by ending at that moment, more than it reached.
 """
 
-# Run by its path, this folder would come before Python's own modules, and this file in place of
-# one of them: also for its neighbours, which reach it by way of their HTTP clients.
-if __package__ != "bench":
-    raise SystemExit("run benchmarks from the repository's root, as in: python -m bench.http")
+import os
+import sys
+
+if not __package__:  # run by its path: this folder would hide Python's own `http`
+    sys.path[0] = sys.path[0].rpartition("/")[0]
 
 import argparse
 import asyncio
-import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack

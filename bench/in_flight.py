@@ -7,9 +7,14 @@ machine that others use no program reaches it, so a bare aiohttp loop that makes
 the same run, with no Kafka at all, stands beside it.
 """
 
+import os
+import sys
+
+if not __package__:  # run by its path: this folder would hide Python's own `http`
+    sys.path[0] = sys.path[0].rpartition("/")[0]
+
 import argparse
 import asyncio
-import os
 import time
 from collections import defaultdict
 from collections.abc import Sequence

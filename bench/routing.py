@@ -8,6 +8,11 @@ cost, and says why.
     .venv/bin/python -m bench.routing [--seconds 2]
 """
 
+import sys
+
+if not __package__:  # run by its path: this folder would hide Python's own `http`
+    sys.path[0] = sys.path[0].rpartition("/")[0]
+
 import argparse
 import random
 import time

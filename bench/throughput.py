@@ -10,8 +10,13 @@ given bursts of requests; a burst's rate counts from its first request to its la
 a machine that others use, the rate for a second of the worker's own CPU is the steadier figure.
 """
 
-import argparse
 import os
+import sys
+
+if not __package__:  # run by its path: this folder would hide Python's own `http`
+    sys.path[0] = sys.path[0].rpartition("/")[0]
+
+import argparse
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
