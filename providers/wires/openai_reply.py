@@ -77,6 +77,34 @@ class OpenAiReply(Reply):
         if usage and usage != self._raw_usage:
             yield from self._count(usage)
 
+    def _plain_text(self, document: Any) -> str | None:
+        choices = document.get("choices")
+        if (
+            self._model is None
+            or type(choices) is not list
+            or len(choices) != 1
+            or document.get("usage")
+            or "x_groq" in document
+            or document.get("error")
+            or self._frames.whole
+        ):
+            return None
+        choice = choices[0]
+        delta = choice.get("delta")
+        if type(delta) is not dict or len(delta) != 1:
+            return None
+        text = delta.get("content")
+        if (
+            type(text) is not str
+            or not text
+            or choice.get("index")
+            or choice.get("finish_reason")
+            or choice.get("logprobs")
+        ):
+            return None
+        self._text.append(text)
+        return text
+
     def _count(self, usage: dict[str, Any]) -> Iterator[ProviderEvent]:
         self._raw_usage = usage
         self._usage = openai_usage(usage)

@@ -25,7 +25,7 @@ from millrace.providers.wires.embeddings import EmbeddingWire
 from millrace.providers.wires.frames import Frames
 from millrace.providers.wires.lines import too_long
 from millrace.providers.wires.tool_calls import ToolCallPieces
-from millrace.schemas.errors import ReplyInvalidError
+from millrace.schemas.errors import ProviderError, ReplyInvalidError
 from millrace.schemas.usage import Usage
 from millrace.schemas.vocabulary import FinishReason
 
@@ -75,7 +75,9 @@ class Reply(ABC):
         """Whose key the completion will name."""
 
     def feed(self, piece: bytes) -> Iterator[ProviderEvent]:
-        """Give the events that this piece of the body completes.
+        """Give the events that this piece of the body completes, text in a row as one delta.
+
+        Nobody can be shown it any sooner, and each delta costs whoever handles it.
 
         Raises:
             ProviderError: The reply reports an error, or breaks the wire's contract.
@@ -83,17 +85,36 @@ class Reply(ABC):
         self._received += len(piece)
         if self._received > self._limits.max_reply_bytes:
             raise too_long(self._limits.max_reply_bytes)
-        for payload in self._frames.feed(piece):
-            if self.ended:
-                return
-            if self.end_mark is not None and payload.startswith(self.end_mark):
-                self.ended = True
-                return
-            document = parse(payload)
-            try:
-                yield from self._read(document)
-            except MISSHAPEN as error:
-                raise misshapen(error) from error
+        text: list[str] = []
+        try:
+            for payload in self._frames.feed(piece):
+                if self.ended:
+                    break
+                if self.end_mark is not None and payload.startswith(self.end_mark):
+                    self.ended = True
+                    break
+                document = parse(payload)
+                try:
+                    plain = self._plain_text(document)
+                    if plain is not None:
+                        text.append(plain)
+                        continue
+                    for event in self._read(document):
+                        if type(event) is TextDelta:
+                            text.append(event.text)
+                            continue
+                        if text:
+                            yield TextDelta("".join(text))
+                            text.clear()
+                        yield event
+                except MISSHAPEN as error:
+                    raise misshapen(error) from error
+        except ProviderError:
+            if text:
+                yield TextDelta("".join(text))
+            raise
+        if text:
+            yield TextDelta("".join(text))
 
     def close(self) -> Iterator[ProviderEvent]:
         """Give what the end of the body completes, and last the completion.
@@ -129,6 +150,13 @@ class Reply(ABC):
     @abstractmethod
     def _read(self, document: Any) -> Iterator[ProviderEvent]:
         """Translate one JSON payload."""
+
+    def _plain_text(self, document: Any) -> str | None:
+        """Take a payload that brings a piece of text and nothing else: `_read` in short.
+
+        None, and nothing taken, for any other. Most payloads of a stream are of that kind.
+        """
+        return None
 
     def _add_text(self, text: Any) -> TextDelta:
         """Add to the answer; whatever is no text does not have the wire's shape."""
