@@ -108,6 +108,24 @@ class Publisher:
             essential=essential,
         )
 
+    def publish_now(
+        self,
+        topic: str,
+        record: Record,
+        *,
+        key: str,
+        headers: Iterable[tuple[str, bytes]] = (),
+    ) -> Delivery | None:
+        """As `publish`, where that need not wait; None, and nothing done, where it has to."""
+        return self._batches.append(
+            topic,
+            record.encode(),
+            key=key.encode(),
+            headers=[*record.kafka_headers(), *headers],
+            partition=None,
+            essential=True,
+        )
+
     async def publish_bytes(
         self,
         topic: str,

@@ -18,7 +18,7 @@ class AtLength(OpenAiReply):
 
     __slots__ = ()
 
-    def _plain_text(self, document: Any) -> None:
+    def _plain_text(self, document: Any) -> None:  # noqa: ARG002 (the interface's)
         return None
 
 
