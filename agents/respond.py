@@ -44,6 +44,7 @@ def ended_by_attempt(
     invalid: InvalidOutput | None = None,
     rejected: str = "",
     others: tuple[AttemptSummary, ...] = (),
+    cost_final: bool = True,
 ) -> Response:
     """One attempt decided; `others` are those of other members.
 
@@ -63,6 +64,7 @@ def ended_by_attempt(
         call.plan,
         status=status,
         attempts=attempts,
+        cost_final=cost_final,
         at=outcome.finished_at,
         text=valid.text if valid is not None else outcome.text or rejected,
         data=valid.data if valid is not None else None,
@@ -78,7 +80,15 @@ def ended_by_attempt(
     )
 
 
-def ended_by_join(state: JoinState, job: Job, plan: Plan, finish: Finish, at: datetime) -> Response:
+def ended_by_join(
+    state: JoinState,
+    job: Job,
+    plan: Plan,
+    finish: Finish,
+    at: datetime,
+    *,
+    cost_final: bool,
+) -> Response:
     """A strategy has come to its end, with an answer or without one."""
     attempts = attempts_of(state.members)
     several = len(plan.members) > 1
@@ -91,6 +101,7 @@ def ended_by_join(state: JoinState, job: Job, plan: Plan, finish: Finish, at: da
             plan,
             status=status,
             attempts=attempts,
+            cost_final=cost_final,
             at=at,
             text=next((each.rejected for each in state.members.values() if each.rejected), ""),
             ensemble=ensemble,
@@ -102,6 +113,7 @@ def ended_by_join(state: JoinState, job: Job, plan: Plan, finish: Finish, at: da
         plan,
         status="completed",
         attempts=attempts,
+        cost_final=cost_final,
         at=at,
         text=answer.text,
         data=answer.data,
@@ -176,6 +188,7 @@ def _response(
     *,
     status: TerminalStatus,
     attempts: tuple[AttemptSummary, ...],
+    cost_final: bool,
     at: datetime,
     text: str = "",
     data: Any = None,
@@ -207,6 +220,7 @@ def _response(
         strategy=plan.strategy,
         usage=_total_usage(attempts),
         cost_usd=_total_cost(attempts),
+        cost_final=cost_final,
         attempts=attempts,
         ensemble=ensemble,
         plan=plan,
