@@ -6,7 +6,7 @@ provider, a user, a file) is never made this way.
 """
 
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 from millrace.schemas.record import Frozen
 
@@ -50,4 +50,4 @@ def unchecked(model: Callable[P, M]) -> Callable[P, M]:
         _set(instance, "__pydantic_private__", None)
         return instance
 
-    return make
+    return cast("Callable[P, M]", make)

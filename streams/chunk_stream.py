@@ -2,6 +2,7 @@
 
 import asyncio
 
+from millrace.providers.running_loop import running_loop
 from millrace.schemas.call import Call
 from millrace.schemas.chunk import Chunk, ToolCallDelta
 from millrace.schemas.unchecked import unchecked
@@ -78,7 +79,7 @@ class ChunkStream:
             await self._flush(end=end)
 
     def _open_window(self) -> None:
-        loop = asyncio.get_running_loop()
+        loop = running_loop()
         if self._sequence:
             self._timer = loop.call_later(self._flush_seconds, self._window_over)
         else:
