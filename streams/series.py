@@ -12,7 +12,6 @@ from itertools import accumulate
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
-from prometheus_client.utils import floatToGoString
 
 Labels = tuple[str | None, ...]
 """The values of a series' labels, in the order of their names."""
@@ -58,7 +57,7 @@ class Distribution:
         self._says = says
         self._labels = tuple(labels)
         self._bounds = tuple(bounds)
-        self._titles = [floatToGoString(bound) for bound in (*bounds, float("inf"))]
+        self._titles = [*map(str, map(float, bounds)), "+Inf"]
         self._counts: dict[Labels, list[int]] = {}
         self._sums: dict[Labels, float] = {}
         registry.register(self)
