@@ -34,10 +34,13 @@ from millrace.schemas.errors import ConfigurationError, InvalidEventError
 from millrace.schemas.message import ImagePart, Message
 from millrace.schemas.record import canonical_json
 from millrace.schemas.request import Route
+from millrace.schemas.unchecked import unchecked
 from millrace.schemas.vocabulary import Capability, Strategy, TaskType
 
 _NEAREST_SHOWN = 5
 _BAR_STEP = 5
+
+_plan = unchecked(Plan)
 
 _COMPOSE: dict[Strategy, Callable[[Choice, RouteWishes], Composed]] = {
     "parallel": race,
@@ -124,6 +127,7 @@ class PlanRoute:
             sizes=sizes,
             new_screen=partial(self._screen, route.max_latency_s),
             judges=partial(self._judges, constraints, route.judge),
+            embedders=partial(self._embedders, constraints, route.embedder),
             by_side=strategy in {"local_first", "cloud_first"},
             limit=policy.max_candidates,
         )
@@ -147,7 +151,7 @@ class PlanRoute:
                 f"{self._unknown_names(route)}"
                 f"passed over: {_nearest(selection.nearest or passed_over)}"
             )
-        return Plan(
+        return _plan(
             strategy=strategy,
             members=draft.members,
             mode=draft.mode,
@@ -177,8 +181,13 @@ class PlanRoute:
         return self._sizes(job, Route()).estimated_cost(offer)
 
     def _judges(self, constraints: Constraints, named: str | None) -> tuple[Offer, ...]:
-        judges = self._ranking.judges(constraints, named)
-        return judges if self.health is None else ordered_by_health(judges, self.health).offers
+        return self._well_first(self._ranking.judges(constraints, named))
+
+    def _embedders(self, constraints: Constraints, named: str | None) -> tuple[Offer, ...]:
+        return self._well_first(self._ranking.embedders(constraints, named))
+
+    def _well_first(self, offers: tuple[Offer, ...]) -> tuple[Offer, ...]:
+        return offers if self.health is None else ordered_by_health(offers, self.health).offers
 
     def _screen(self, max_latency_s: float | None, sizes: Sizes) -> Screen:
         return Screen(sizes=sizes, max_latency_s=max_latency_s, health=self.health)

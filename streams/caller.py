@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import KafkaError
 
+from millrace.providers.running_loop import running_loop
 from millrace.schemas.call import Call
 from millrace.streams import crash_points
 from millrace.streams.admission import Admission, Arrival
@@ -246,7 +247,7 @@ class Caller:
 
     def _set_alarm(self, seconds: float | None) -> None:
         """Look again after so long at the latest, or not of itself."""
-        loop = asyncio.get_running_loop()
+        loop = running_loop()
         alarm = self._alarm
         if alarm is not None:
             if seconds is not None and alarm.when() <= loop.time() + seconds:
@@ -290,7 +291,7 @@ class Caller:
         self._admission.put(source)
 
     def _begin(self, arrival: Arrival, place: Place | None = None) -> None:
-        task = asyncio.create_task(self._work_off(arrival, place))
+        task = running_loop().create_task(self._work_off(arrival, place))
         self._tasks[task] = arrival
         self._unfinished.begin(arrival.size)
         task.add_done_callback(partial(self._ended, place))

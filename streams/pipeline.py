@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 
+from millrace.agents.health import HealthOf
 from millrace.schemas.errors import ConfigurationError, PipelineError
 from millrace.sinks.clickhouse import ClickHouseSink
 from millrace.sinks.query import ClickHouseReader
@@ -178,7 +179,8 @@ class _Process:
             admin=self._admin,
             on_failure=self._fail,
         )
-        reader = await self._start_sink(stack, parts)
+        sink, reader = await self._open_store(stack)
+        # Nothing is begun before the port is ours: another process may have it.
         web = await stack.enter_async_context(
             WebServer(settings=settings.web, probes=self._probes(reader))
         )
@@ -186,8 +188,11 @@ class _Process:
         if reader is not None:
             stack.callback(announce_owner(settings.clickhouse, url=web.url, token=web.token))
         try:
+            if sink is not None:
+                self._start_sink(parts, sink)
             calling = await self._start_callers(stack, parts)
             apps = await self._start_apps(stack, parts)
+            running.complete = True
             watching = self._supervise("lag", running.watch_lag())
             self._supervise("watch", self._watch_apps())
             self._supervise("loop delay", measure_delay(running.tally.metrics.delayed))
@@ -204,22 +209,26 @@ class _Process:
         if running.failure is not None:
             raise running.failure
 
-    async def _start_sink(self, stack: AsyncExitStack, parts: Parts) -> ClickHouseReader | None:
-        """Start the sink; the reader is None unless the engine is in this process."""
+    async def _open_store(
+        self, stack: AsyncExitStack
+    ) -> tuple[ClickHouseSink | None, ClickHouseReader | None]:
+        """Where the sink writes; the reader is None unless the engine is in this process."""
         if Role.SINK not in self._roles:
-            return None
+            return None, None
         sink = ClickHouseSink(settings=self._settings.clickhouse)
         stack.push_async_callback(sink.aclose)
-        consumer = parts.sink_consumer(sink)
-        self._running.sink = consumer
         reader = None
         if self._settings.clickhouse.embedded:
             await sink.open()
             reader = ClickHouseReader(settings=self._settings.clickhouse)
             stack.push_async_callback(reader.aclose)
             await reader.open()
+        return sink, reader
+
+    def _start_sink(self, parts: Parts, sink: ClickHouseSink) -> None:
+        consumer = parts.sink_consumer(sink)
+        self._running.sink = consumer
         self._sinking = self._supervise("sink", consumer.run())
-        return reader
 
     async def _start_callers(self, stack: AsyncExitStack, parts: Parts) -> list[asyncio.Task[None]]:
         if Role.CALLER not in self._roles:
@@ -250,8 +259,11 @@ class _Process:
     async def _start_apps(self, stack: AsyncExitStack, parts: Parts) -> list[StreamApp]:
         """The validator first, so that nothing is asked that nobody could end."""
         apps: list[StreamApp] = []
+        if not self._roles & {Role.ROUTER, Role.VALIDATOR}:
+            return apps
+        health = await self._hear_of_health(parts)
         if Role.VALIDATOR in self._roles:
-            app, chores = await parts.validator(stack)
+            app, chores = await parts.validator(stack, health)
             apps.append(app)
             stack.push_async_callback(app.abandon)
             await app.start()
@@ -263,13 +275,7 @@ class _Process:
                 stack.push_async_callback(app.abandon)
                 await app.start()
         if Role.ROUTER in self._roles:
-            health = self._settings.health
-            view = HealthView(stale_seconds=health.stale_seconds, now=time.monotonic)
-            hearing = parts.health_reader(view)
-            reading = self._supervise("provider health", hearing.run())
-            # What is known to be out of reach must not be asked first.
-            await _first(hearing.caught_up, self._failed, reading)
-            app, chores = await parts.router(view.of)
+            app, chores = await parts.router(health)
             apps.append(app)
             stack.push_async_callback(app.abandon)
             await app.start()
@@ -277,6 +283,19 @@ class _Process:
                 self._supervise("router", chore)
         self._running.apps = apps
         return apps
+
+    async def _hear_of_health(self, parts: Parts) -> HealthOf:
+        """Follow how the providers are doing.
+
+        Routers plan by it, and so do validators where a request's task had to be asked for.
+        """
+        stale_seconds = self._settings.health.stale_seconds
+        view = HealthView(stale_seconds=stale_seconds, now=time.monotonic)
+        hearing = parts.health_reader(view)
+        reading = self._supervise("provider health", hearing.run())
+        # What is known to be out of reach must not be asked first.
+        await _first(hearing.caught_up, self._failed, reading)
+        return view.of
 
     async def _wait_until_ready(self, stop: asyncio.Event) -> None:
         while self._running.missing() and not stop.is_set() and not self._failed.is_set():  # noqa: ASYNC110 (many parts)

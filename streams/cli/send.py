@@ -23,12 +23,31 @@ from millrace.streams.cli.follow import Follower, Sent, followed_topics
 from millrace.streams.cli.moments import Start, parse_moment
 from millrace.streams.cli.options import AsJson, ConfigFile, read_settings
 from millrace.streams.cli.output import print_json_line, printable, say
+from millrace.streams.cli.request_flags import (
+    AnswerSchema,
+    Dimensions,
+    Embed,
+    Hardware,
+    MaxCost,
+    MaxTokens,
+    Members,
+    Models,
+    Private,
+    Prompt,
+    Providers,
+    Strategy,
+    Task,
+    Temperature,
+    Template,
+    Variables,
+)
 from millrace.streams.cli.request_lines import (
     BadLine,
     Outgoing,
     outgoing,
     read_raw,
     read_requests,
+    requests_of,
 )
 from millrace.streams.cli.request_options import request_tree, single_request
 from millrace.streams.cli.topic_reader import TopicReader
@@ -55,38 +74,27 @@ def send(
     file: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[FILE|-]", help="Requests, one JSON object a line.", show_default=False
+            metavar="[FILE|-]",
+            help="Requests, one JSON object a line; or a single one over several lines.",
+            show_default=False,
         ),
     ] = None,
-    prompt: Annotated[str | None, typer.Option(help="Ask this.")] = None,
-    embed: Annotated[
-        list[str] | None, typer.Option(metavar="TEXT", help="Turn this into a vector.")
-    ] = None,
-    dimensions: Annotated[
-        int | None, typer.Option(metavar="N", help="With --embed: the length of the vectors.")
-    ] = None,
-    task: Annotated[str | None, typer.Option(help="The task type, such as code_review.")] = None,
-    template: Annotated[str | None, typer.Option(help="Ask by a template: name or name@2.")] = None,
-    var: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="Fill in the template; @FILE reads a file."),
-    ] = None,
-    model: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Only this model.")
-    ] = None,
-    provider: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Only this provider entry.")
-    ] = None,
-    strategy: Annotated[str | None, typer.Option(help="How to route, such as ensemble.")] = None,
-    members: Annotated[int | None, typer.Option(help="Models an ensemble asks.")] = None,
-    hardware: Annotated[str | None, typer.Option(help="any, local, cloud, gpu or cpu.")] = None,
-    private: Annotated[bool, typer.Option("--private", help="Only local hardware.")] = False,
-    max_cost: Annotated[str | None, typer.Option(metavar="USD", help="Spend at most.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="Longest answer.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="0 to 2.")] = None,
-    schema: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Answer as JSON that fits this schema.")
-    ] = None,
+    prompt: Prompt = None,
+    embed: Embed = None,
+    dimensions: Dimensions = None,
+    task: Task = None,
+    template: Template = None,
+    var: Variables = None,
+    model: Models = None,
+    provider: Providers = None,
+    strategy: Strategy = None,
+    members: Members = None,
+    hardware: Hardware = None,
+    private: Private = False,
+    max_cost: MaxCost = None,
+    max_tokens: MaxTokens = None,
+    temperature: Temperature = None,
+    schema: AnswerSchema = None,
     stream: Annotated[bool, typer.Option("--stream", help="Tokens as they come.")] = False,
     team: Annotated[str | None, typer.Option(help="Who asks, for the books.")] = None,
     lane: Annotated[str | None, typer.Option(help="interactive or batch.")] = None,
@@ -124,6 +132,7 @@ def send(
     Examples:
       millrace send --prompt "Why is the sky blue?" --follow
       millrace send requests.jsonl --follow --timeout 60
+      millrace send request.json --follow
       millrace send --template code_review@1 --var code=@app.py --var language=python -f
       jq -c . questions.json | millrace send - --json
       millrace send --embed "a mill" --embed "a river" --dimensions 256 --follow
@@ -148,7 +157,10 @@ def send(
         lines: Iterable[Outgoing | BadLine] = [outgoing(single_request(tree), line=1, new_id=uuid7)]
     else:
         content = _content(file)
-        lines = read_raw(content) if raw else read_requests(content, new_id=uuid7)
+        if raw:
+            lines = read_raw(content.split(b"\n"))
+        else:
+            lines = read_requests(requests_of(content), new_id=uuid7)
     kafka = find_broker(read_settings(config))
     good = _sendable(lines, limit=None if raw else kafka.max_request_bytes, keep_going=keep_going)
     start = Start("end" if since is None else parse_moment(since, now=now))
@@ -164,15 +176,15 @@ def send(
     )
 
 
-def _content(file: Path | None) -> list[bytes]:
+def _content(file: Path | None) -> bytes:
     if file is None and sys.stdin.isatty():
         raise ConfigurationError(
             "nothing to send: give a file of JSON lines, - for stdin, --prompt or --embed"
         )
     if file is None or file == STDIN:
-        return sys.stdin.buffer.read().split(b"\n")
+        return sys.stdin.buffer.read()
     try:
-        return file.read_bytes().split(b"\n")
+        return file.read_bytes()
     except OSError as error:
         raise ConfigurationError(f"{str(file)!r} cannot be read: {error.strerror}") from error
 
