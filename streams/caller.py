@@ -311,9 +311,7 @@ class Caller:
         arrival, place = self._tasks.pop(task)
         self._unfinished.end(arrival.size)
         if place is not None:
-            # Of a call that was made nothing is left to release.
-            self._admission.release(place.quota)
-            place.leave()
+            self._leave(place)
         self._on_room()
         if task.cancelled():
             return
@@ -331,10 +329,24 @@ class Caller:
         self._commits.finish(arrival.partition, arrival.source.offset)
 
     async def _make_once(self, call: Call, input_tokens: int, place: Place | None) -> None:
+        if place is not None and self._attempts.is_running(call.attempt_id):
+            # It waits for the one that was read before, and keeps no other call from beginning.
+            self._leave(place)
+            place = None
+
         async def make() -> bool:
-            return await self._exchange.run(call, place=place, input_tokens=input_tokens)
+            own = self._places.begin() if place is None else place
+            try:
+                return await self._exchange.run(call, place=own, input_tokens=input_tokens)
+            finally:
+                self._leave(own)
 
         await self._attempts.once(call.attempt_id, make)
+
+    def _leave(self, place: Place) -> None:
+        # Of a call that was made nothing is left to release.
+        self._admission.release(place.quota)
+        place.leave()
 
     async def _drain(self, seconds: float, partitions: set[Partition] | None = None) -> None:
         tasks = [
