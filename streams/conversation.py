@@ -26,8 +26,9 @@ from millrace.streams.cancellations import Cancellations
 from millrace.streams.chunk_stream import ChunkStream
 from millrace.streams.dead_letters import Clock
 from millrace.streams.embedding_exchange import embed
+from millrace.streams.places import Place
 from millrace.streams.reckoning import Reply
-from millrace.streams.unmade import cancelled, expired
+from millrace.streams.unmade import Ending, cancelled, expired
 
 log = structlog.get_logger(__name__)
 
@@ -45,9 +46,17 @@ class Conversation:
     clock: Clock
 
     async def hold(
-        self, call: Call, *, reply: Reply, chunks: ChunkStream, quota: Reservation
+        self,
+        call: Call,
+        *,
+        reply: Reply,
+        chunks: ChunkStream,
+        quota: Reservation,
+        place: Place | None = None,
     ) -> tuple[AttemptStatus, ErrorInfo | None]:
         """Ask and read until the answer is whole, or is not going to be; `reply` is what came.
+
+        With a `place`, asks once that is taken; who expires or is cancelled until then asks nobody.
 
         Raises:
             BrokerError: A chunk cannot be written.
@@ -56,6 +65,12 @@ class Conversation:
         limit = CallLimit((job.deadline - self.clock()).total_seconds())
         try:
             with self.cancellations.watching(job.request_id, call.member, limit.stop):
+                if place is not None:
+                    await place.take()
+                over = self._over(call)
+                if over is not None:
+                    return over
+                reply.asked_at = time.perf_counter()
                 await self._read(call, reply=reply, chunks=chunks, quota=quota)
         except asyncio.CancelledError:
             cause = limit.cause()
@@ -89,6 +104,13 @@ class Conversation:
             message = "the adapter ended without a completion"
             return "failed", ErrorInfo(code="reply_invalid", message=message, retryable=True)
         return "completed", None
+
+    def _over(self, call: Call) -> Ending | None:
+        """Whether its time was up, or it was cancelled, before it was sent."""
+        job = call.job
+        if self.cancellations.covers(job.request_id, call.member):
+            return "cancelled", cancelled()
+        return ("expired", expired()) if self.clock() >= job.deadline else None
 
     async def _read(
         self, call: Call, *, reply: Reply, chunks: ChunkStream, quota: Reservation

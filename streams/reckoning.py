@@ -59,6 +59,8 @@ class Reply:
     reasoning: list[str] = field(default_factory=list)
     tool_arguments: list[str] = field(default_factory=list)
     deltas: int = 0
+    asked_at: float | None = None
+    """When the provider was about to be asked, by the performance counter; None if it was not."""
     usage: Usage | None = None
     first_token_at: float | None = None
     completion: Completion | None = None
@@ -136,7 +138,7 @@ class Reckoning:
         )
 
     def _estimated(self, reply: Reply, error: ErrorInfo | None, estimate: Usage) -> Usage:
-        if (
+        if reply.asked_at is None or (
             error is not None
             and error.code in _NOTHING_SPENT
             and not reply.deltas
