@@ -156,6 +156,7 @@ class Caller:
             moving = Rebalance(give_up=self._give_up, take_over=self._take_over)
             consumer.subscribe([self._topic], listener=moving)
             committer = asyncio.create_task(self._commits.run())
+            committer.add_done_callback(self._note_failure)
             try:
                 await self._intake()
                 await self._drain(self._settings.drain_seconds)
@@ -291,6 +292,10 @@ class Caller:
         self._unfinished.end(self._tasks.pop(task).size)
         self._begin_waiting()
         self._place_free.set()
+        self._note_failure(task)
+
+    def _note_failure(self, task: "asyncio.Task[None]") -> None:
+        """Let `run` end with the first failure, be it of a call or of committing."""
         if task.cancelled():
             return
         error = task.exception()
