@@ -161,6 +161,7 @@ class Caller:
             moving = Rebalance(give_up=self._give_up, take_over=self._take_over)
             consumer.subscribe([self._topic], listener=moving)
             committer = asyncio.create_task(self._commits.run())
+            committer.add_done_callback(self._note_failure)
             try:
                 await self._intake()
                 await self._drain(self._settings.drain_seconds)
@@ -307,6 +308,10 @@ class Caller:
             self._admission.release(place.quota)
             place.leave()
         self._on_room()
+        self._note_failure(task)
+
+    def _note_failure(self, task: "asyncio.Task[None]") -> None:
+        """Let `run` end with the first failure, be it of a call or of committing."""
         if task.cancelled():
             return
         error = task.exception()

@@ -8,6 +8,7 @@ import pytest
 from broker_under_test import BrokerUnderTest
 from kafka_process import KafkaProcess
 from pipeline_books import open_books, the_books_are_right
+from pipeline_lag import all_is_committed
 from pipeline_under_test import Pipeline, whole_pipeline
 
 from millrace.streams.roles import ALL_ROLES
@@ -51,7 +52,7 @@ async def all_end_well(pipeline: Pipeline, asked: list[str]) -> None:
 async def test_a_broker_that_freezes_and_one_that_dies_lose_nothing(
     own_broker: BrokerUnderTest, kafka_process: KafkaProcess, tmp_path: Path
 ) -> None:
-    """The pipeline waits for it and goes on, in the same process."""
+    """The pipeline waits for it and goes on, in the same process: it reads, and it commits."""
     async with whole_pipeline(own_broker, tmp_path, roles=ALL_ROLES) as pipeline:
         asked = await load(pipeline, 20)
         await pipeline.simulator.ledger.until(lambda ledger: ledger.totals().open >= 10)
@@ -59,12 +60,14 @@ async def test_a_broker_that_freezes_and_one_that_dies_lose_nothing(
         await pipeline.simulator.ledger.until(lambda ledger: not ledger.totals().open)
         kafka_process.thaw()
         await all_end_well(pipeline, asked)
+        await all_is_committed(pipeline)
 
         asked = await load(pipeline, 20)
         await pipeline.simulator.ledger.until(lambda ledger: ledger.totals().open >= 10)
         kafka_process.kill()
         await asyncio.to_thread(kafka_process.start)
         await all_end_well(pipeline, asked)
+        await all_is_committed(pipeline)
 
 
 async def test_a_store_that_is_away_holds_nothing_up_and_misses_nothing(
