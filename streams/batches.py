@@ -48,7 +48,7 @@ class Batches:
         value: bytes | None,
         *,
         key: bytes | None,
-        headers: list[tuple[str, bytes]],
+        headers: list[tuple[str, bytes | None]],
         partition: int | None,
         essential: bool,
     ) -> BatchDelivery | None:

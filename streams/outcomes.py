@@ -156,7 +156,11 @@ class OutcomesProcessor:
 
 def _trace(source: RawRecord) -> Headers:
     """What follows from an outcome belongs to its trace."""
-    return tuple(header for header in source.headers if header[0] == TRACE_HEADER)
+    return tuple(
+        (name, value)
+        for name, value in source.headers
+        if name == TRACE_HEADER and value is not None
+    )
 
 
 def _dump(state: JoinState) -> Any:

@@ -21,6 +21,7 @@ from millrace.streams.discovery import pull_missing_models, with_listed_models
 from millrace.streams.embedded.broker import EmbeddedBroker
 from millrace.streams.embedded.topic_admin import EmbeddedTopicAdmin
 from millrace.streams.engine_owner import announce_owner
+from millrace.streams.header_names import read_any_header_name
 from millrace.streams.health_view import HealthView
 from millrace.streams.kafka_connection import reconnect_after_resets
 from millrace.streams.kafka_topic_admin import KafkaTopicAdmin
@@ -67,6 +68,7 @@ async def run_pipeline(
             finished is uncommitted, and is done after a restart.
     """
     reconnect_after_resets()
+    read_any_header_name()
     # As the files give them: an embedded broker's address, say, is filled in by whoever starts it.
     loaded = source.load()[0] if source is not None else settings
     if embedded is not None:

@@ -88,7 +88,7 @@ class Publisher:
         record: Record,
         *,
         key: str | bytes | None,
-        headers: Iterable[tuple[str, bytes]] = (),
+        headers: Iterable[tuple[str, bytes | None]] = (),
         partition: int | None = None,
         essential: bool = True,
     ) -> Delivery:
@@ -132,7 +132,7 @@ class Publisher:
         value: bytes | None,
         *,
         key: bytes | None,
-        headers: Iterable[tuple[str, bytes]] = (),
+        headers: Iterable[tuple[str, bytes | None]] = (),
         partition: int | None = None,
         essential: bool = True,
     ) -> Delivery:

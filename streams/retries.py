@@ -218,7 +218,7 @@ class Retries:
                 value=call.encode(),
                 headers=(
                     *Call.kafka_headers(),
-                    *(each for each in source.headers if each[0] == TRACE_HEADER),
+                    *((name, it) for name, it in source.headers if name == TRACE_HEADER and it),
                 ),
             )
         )

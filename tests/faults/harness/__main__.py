@@ -19,6 +19,7 @@ from pathlib import Path
 
 from harness import oracle
 from harness.catalogue import CATALOGUE
+from harness.cluster import cluster
 from harness.crash import CRASHES, Crash, crash
 from harness.fault import Fault, Injected, timed
 from harness.fuzz import fuzz
@@ -66,10 +67,8 @@ async def run(given: argparse.Namespace) -> Report:
     if given.fuzz:
         with tempfile.TemporaryDirectory(prefix="millrace-fuzz-") as folder:
             # Not through the proxies: times are compared.
-            async with setting(Path(folder), seed=given.seed, proxied=False) as running:
-                report.fuzz = await fuzz(
-                    running, given.fuzz, seed=given.seed, per_second=given.per_second
-                )
+            async with cluster(Path(folder), seed=given.seed, proxied=False) as beside:
+                report.fuzz = await fuzz(beside, given.fuzz, seed=given.seed, say=say)
         slower = f"neighbours {report.fuzz.ratio:.2f} times as slow"
         say(f"fuzz: {len(report.fuzz.wrong)} wrong, {slower}")
     report.seconds = time.monotonic() - began
@@ -125,7 +124,6 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None, help="drawn, and printed, when not given")
     parser.add_argument("--only", default="", help="faults whose names hold this")
     parser.add_argument("--fuzz", type=int, default=100_000, help="how many bad inputs")
-    parser.add_argument("--per-second", type=float, default=400.0, help="of them")
     parser.add_argument("--beside", type=int, default=600, help="requests beside stock Faust")
     parser.add_argument("--report", type=Path, default=Path(".millrace/faults"))
     given = parser.parse_args()

@@ -169,7 +169,13 @@ def test_a_copy_moved_to_the_partition_of_its_key_does_not_count() -> None:
     """Its original does."""
     record = _record({"request_id": "1", "prompt": "x"})
     moved = RawRecord(
-        record.topic, 0, 9, NOON, None, record.value, ((ORIGIN_HEADER, b"llm.requests/1/0/1"),)
+        record.topic,
+        0,
+        9,
+        NOON,
+        None,
+        record.value,
+        ((ORIGIN_HEADER, b"llm.requests/1/0/1772366400000"),),
     )
 
     assert _replay().consider(moved) is None
