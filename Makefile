@@ -38,8 +38,8 @@ down:  ## Stop them; their data stays
 	docker compose down
 
 bench: .venv/.dev  ## Measure against peers in the same run
-	$(BIN)/python bench/throughput.py
-	$(BIN)/python bench/in_flight.py
+	$(BIN)/python -m bench.throughput
+	$(BIN)/python -m bench.in_flight
 
 faults: .venv/.dev  ## Inject N faults drawn from SEED, then bad input; a report at the end
 	MILLRACE_FUZZ_STREAMS=10000 MILLRACE_FAULTS_SEED=$(or $(SEED),1) \

@@ -7,6 +7,7 @@ from itertools import islice
 
 from millrace.agents.compose_members import deal, line_up
 from millrace.agents.constraints import Sizes
+from millrace.agents.find_embedders import Found, find_embedders
 from millrace.agents.offers import Offer
 from millrace.agents.rank_offers import Selection
 from millrace.agents.route_wishes import RouteWishes
@@ -27,6 +28,8 @@ class Choice:
     new_screen: Callable[[Sizes], Screen]
     judges: Callable[[], tuple[Offer, ...]]
     """Whom to ask to judge, merge, plan or combine, best first."""
+    embedders: Callable[[], tuple[Offer, ...]]
+    """Whom to ask for vectors of the answers, best first."""
     by_side: bool
     """Whether the last candidate should be of the other side than the rest."""
     limit: int
@@ -94,9 +97,7 @@ def race(choice: Choice, wishes: RouteWishes) -> Composed:
 def ensemble(choice: Choice, wishes: RouteWishes) -> Composed:
     """Members of different providers, and for some modes one more that works on their answers."""
     mode = wishes.mode
-    last: MemberRole | None = "merge" if mode == "merge" else None
-    if mode == "best_of" and wishes.judged:
-        last = "judge"
+    last = _last_role(wishes)
     hands, screen = _deal(choice, wishes, calls=wishes.members + (last is not None))
     if len(hands) < wishes.needed:
         return Shortage(f"an ensemble needs {wishes.needed} models and {len(hands)} fit"), screen
@@ -111,14 +112,17 @@ def ensemble(choice: Choice, wishes: RouteWishes) -> Composed:
         for place, hand in enumerate(hands)
     ]
     if last is not None:
-        reading = _reading(choice.share(wishes.members + 1), [hand[0] for hand in hands])
-        judging = choice.new_screen(reading)
-        judge = list(islice(filter(judging.passes, choice.judges()), choice.limit))
-        if not judge:
-            screen.refused.extend(judging.refused)
+        share = choice.share(wishes.members + 1)
+        answering = [hand[0] for hand in hands]
+        if last == "embed":
+            found = find_embedders(choice.embedders(), answering, sizes=share, limit=choice.limit)
+        else:
+            found = _find_judges(choice, _reading(share, answering))
+        if not found.offers:
+            screen.refused.extend(found.refused)
             return Shortage(f"no model fits as the one to {last}"), screen
-        members.append(_member(judge, role=last, stage=1))
-        cost = _sum((cost, judging.cost(judge[0])))
+        members.append(_member(found.offers, role=last, stage=1))
+        cost = _sum((cost, found.cost))
     return Draft(
         members=tuple(members),
         cost=cost,
@@ -208,6 +212,23 @@ def delegate(choice: Choice, wishes: RouteWishes) -> Composed:
         cost=_sum((*costs, reading.cost(combiner[0]))),
         member_timeout_s=wishes.member_timeout_s,
     ), screen
+
+
+def _last_role(wishes: RouteWishes) -> MemberRole | None:
+    """What a further member does once the others have answered, if there is one."""
+    if wishes.mode == "merge":
+        return "merge"
+    if wishes.mode == "best_of":
+        return "judge" if wishes.judged else None
+    votes = wishes.mode in {"vote", "weighted"}
+    return "embed" if votes and wishes.vote.by == "embedding" else None
+
+
+def _find_judges(choice: Choice, reading: Sizes) -> Found:
+    screen = choice.new_screen(reading)
+    judges = list(islice(filter(screen.passes, choice.judges()), choice.limit))
+    cost = screen.cost(judges[0]) if judges else None
+    return Found(offers=judges, cost=cost, refused=screen.refused)
 
 
 def _deal(choice: Choice, wishes: RouteWishes, *, calls: int) -> tuple[list[list[Offer]], Screen]:

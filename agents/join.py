@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from millrace.agents.joins.attempt import JudgeAttempt, restart
 from millrace.agents.joins.begin_decided import PlanTask, begin_decided
 from millrace.agents.joins.briefs import brief_of
-from millrace.agents.joins.proceed import Proceed, stage_due, stop, table_of
+from millrace.agents.joins.proceed import Proceed, stage_due, still_working, stop, table_of
 from millrace.agents.joins.state import Decision, JoinState, Member
 from millrace.agents.respond import attempts_of, ended_by_attempt, ended_by_refusal
 from millrace.agents.validation.verdict import InvalidOutput, ValidOutput
@@ -61,8 +61,13 @@ class Join:
         if outcome.status == "cancelled" and (
             len(call.plan.members) == 1 or outcome.cancelled != "member"
         ):
-            others = attempts_of(members, without=call.member)
-            response = ended_by_attempt(outcome, others=others)
+            stopped = state or _open(call.job, call.plan, offset)
+            response = ended_by_attempt(
+                outcome,
+                others=attempts_of(members, without=call.member),
+                cost_final=not stopped.unsettled
+                and still_working(stopped, call.plan) == (call.member,),
+            )
             return _end(offset, response, call.job.reply_to)
         if call.undecided is not None and outcome.status != "expired":
             return self._classified(call.undecided, outcome, offset)
@@ -143,6 +148,7 @@ class Join:
         )
         for number in late:
             state = state.with_member(number, _timed_out(state.member(number)))
+        state = state.model_copy(update={"unsettled": state.unsettled or bool(late)})
         decision = self._proceed(state, job, plan, record.due)
         return replace(
             decision, cancellation=stop(job, late, "it took longer than a member may", record.due)

@@ -124,6 +124,7 @@ class PlanRoute:
             sizes=sizes,
             new_screen=partial(self._screen, route.max_latency_s),
             judges=partial(self._judges, constraints, route.judge),
+            embedders=partial(self._embedders, constraints, route.embedder),
             by_side=strategy in {"local_first", "cloud_first"},
             limit=policy.max_candidates,
         )
@@ -177,8 +178,13 @@ class PlanRoute:
         return self._sizes(job, Route()).estimated_cost(offer)
 
     def _judges(self, constraints: Constraints, named: str | None) -> tuple[Offer, ...]:
-        judges = self._ranking.judges(constraints, named)
-        return judges if self.health is None else ordered_by_health(judges, self.health).offers
+        return self._well_first(self._ranking.judges(constraints, named))
+
+    def _embedders(self, constraints: Constraints, named: str | None) -> tuple[Offer, ...]:
+        return self._well_first(self._ranking.embedders(constraints, named))
+
+    def _well_first(self, offers: tuple[Offer, ...]) -> tuple[Offer, ...]:
+        return offers if self.health is None else ordered_by_health(offers, self.health).offers
 
     def _screen(self, max_latency_s: float | None, sizes: Sizes) -> Screen:
         return Screen(sizes=sizes, max_latency_s=max_latency_s, health=self.health)

@@ -69,7 +69,10 @@ class TaskRoute(Frozen):
     vote_field: str | None = None
     """Of JSON answers, for votes by `field`."""
     vote_similarity: Share = 0.85
-    """How alike two texts must be, for votes by `similarity`."""
+    """How alike two answers must be, for votes by `similarity` or `embedding`."""
+    embedder: tuple[Pattern, ...] = ()
+    """Whose vectors say how alike, for votes by `embedding`, in order of preference; other models
+    that make vectors follow."""
     weights: dict[Pattern, Weight] = Field(default_factory=dict)
     """What models' answers count in mode `weighted`; else a hundredth of their rating."""
     judge: tuple[Pattern, ...] = ()

@@ -93,12 +93,25 @@ class RankOffers:
         judges: tuple[Offer, ...] = self._judging(constraints, named)
         return judges
 
+    def embedders(self, constraints: Constraints, named: str | None) -> tuple[Offer, ...]:
+        """Find who may turn the members' answers into vectors: as `judges`, of those that can."""
+        wanted = replace(
+            constraints,
+            capabilities=frozenset({"embeddings"}),
+            providers=(),
+            models=(),
+            min_quality=0,
+        )
+        embedders: tuple[Offer, ...] = self._judging(wanted, named)
+        return embedders
+
     def _judges(self, wanted: Constraints, named: str | None) -> tuple[Offer, ...]:
         route = self.policy.for_task(wanted.task)
+        wishes = route.embedder if "embeddings" in wanted.capabilities else route.judge
 
         def key(offer: Offer) -> tuple[Any, ...]:
             is_named = named is not None and named in {offer.model, offer.qualified_name}
-            place = _first_match(route.judge, offer.qualified_name)
+            place = _first_match(wishes, offer.qualified_name)
             price = offer.price
             return (not is_named, place, -offer.quality_for(wanted.task), price)
 
@@ -107,7 +120,7 @@ class RankOffers:
             if next(wanted.out_of_bounds(offer), None) is not None:
                 continue
             unnamed, place, *_ = ranked = key(offer)
-            wished = listed or route.allow_unlisted or place < len(route.judge)
+            wished = listed or route.allow_unlisted or place < len(wishes)
             if not unnamed or (wished and next(wanted.shortcomings(offer), None) is None):
                 found.append((ranked, offer))
         return tuple(offer for _, offer in sorted(found, key=lambda each: each[0]))

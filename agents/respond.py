@@ -41,6 +41,7 @@ def ended_by_attempt(
     invalid: InvalidOutput | None = None,
     rejected: str = "",
     others: tuple[AttemptSummary, ...] = (),
+    cost_final: bool = True,
 ) -> Response:
     """One attempt decided; `others` are those of other members.
 
@@ -60,6 +61,7 @@ def ended_by_attempt(
         call.plan,
         status=status,
         attempts=attempts,
+        cost_final=cost_final,
         at=outcome.finished_at,
         text=valid.text if valid is not None else outcome.text or rejected,
         data=valid.data if valid is not None else None,
@@ -75,7 +77,15 @@ def ended_by_attempt(
     )
 
 
-def ended_by_join(state: JoinState, job: Job, plan: Plan, finish: Finish, at: datetime) -> Response:
+def ended_by_join(
+    state: JoinState,
+    job: Job,
+    plan: Plan,
+    finish: Finish,
+    at: datetime,
+    *,
+    cost_final: bool,
+) -> Response:
     """A strategy has come to its end, with an answer or without one."""
     attempts = attempts_of(state.members)
     several = len(plan.members) > 1
@@ -88,6 +98,7 @@ def ended_by_join(state: JoinState, job: Job, plan: Plan, finish: Finish, at: da
             plan,
             status=status,
             attempts=attempts,
+            cost_final=cost_final,
             at=at,
             text=next((each.rejected for each in state.members.values() if each.rejected), ""),
             ensemble=ensemble,
@@ -99,6 +110,7 @@ def ended_by_join(state: JoinState, job: Job, plan: Plan, finish: Finish, at: da
         plan,
         status="completed",
         attempts=attempts,
+        cost_final=cost_final,
         at=at,
         text=answer.text,
         data=answer.data,
@@ -173,6 +185,7 @@ def _response(
     *,
     status: TerminalStatus,
     attempts: tuple[AttemptSummary, ...],
+    cost_final: bool,
     at: datetime,
     text: str = "",
     data: Any = None,
@@ -204,6 +217,7 @@ def _response(
         strategy=plan.strategy,
         usage=_total_usage(attempts),
         cost_usd=_total_cost(attempts),
+        cost_final=cost_final,
         attempts=attempts,
         ensemble=ensemble,
         plan=plan,

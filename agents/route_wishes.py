@@ -28,6 +28,8 @@ class RouteWishes:
     member_timeout_s: float | None
     vote: VoteRule
     weights: Mapping[str, float]
+    embedder: str | None
+    """The one that the request names."""
     judge: str | None
     """The one that the request names."""
     judged: bool
@@ -79,6 +81,7 @@ def route_wishes(
         member_timeout_s=route.member_timeout_s or policy.member_timeout_s,
         vote=_vote(route, policy),
         weights=route.weights or policy.weights,
+        embedder=route.embedder,
         judge=route.judge,
         judged=route.judge is not None or bool(policy.judge),
         confidence=route.confidence or policy.confidence,

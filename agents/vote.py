@@ -1,13 +1,14 @@
 """Finds the answer that most members of an ensemble gave."""
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from millrace.agents.canonical import canonical
 from millrace.agents.normalise import normalised
-from millrace.agents.similarity import likeness, shingles
+from millrace.agents.similarity import cosine, likeness, shingles
 from millrace.schemas.call import VoteRule
+from millrace.schemas.embedding import Vector
 from millrace.schemas.errors import PipelineError
 
 NORMALIZED = VoteRule()
@@ -33,6 +34,7 @@ def vote(
     data: Mapping[int, Any],
     rule: VoteRule = NORMALIZED,
     weights: Mapping[int, float] | None = None,
+    vectors: Mapping[int, Vector] | None = None,
 ) -> Ballot:
     """Find the answer with the most weight behind it; every member weighs 1 without `weights`.
 
@@ -42,7 +44,8 @@ def vote(
     - `exact`: the same text, or the same JSON value;
     - `normalized`: the same JSON value, or the same text in its `normalised` form;
     - `field`: the same value of one field of the JSON; answers without it stand alone;
-    - `similarity`: texts that are alike, directly or by way of others.
+    - `similarity`: texts that are alike in their wording, directly or by way of others;
+    - `embedding`: the same by the cosine of their `vectors`, or by wording where there are none.
 
     Between groups of the same weight the one with the lowest member wins. The order of the
     mappings does not matter.
@@ -52,7 +55,11 @@ def vote(
     """
     if not answers:
         raise PipelineError("a vote needs at least one answer")
-    groups = _alike(answers, rule) if rule.by == "similarity" else _equal(answers, data, rule)
+    groups = (
+        _alike(_likeness(answers, rule, vectors), sorted(answers), rule.similarity)
+        if rule.by in {"similarity", "embedding"}
+        else _equal(answers, data, rule)
+    )
     shares = weights or {}
 
     def weight(group: list[int]) -> float:
@@ -93,15 +100,25 @@ def _field(value: Any, path: str) -> tuple[bool, Any]:
     return True, value
 
 
-def _alike(answers: Mapping[int, str], rule: VoteRule) -> list[list[int]]:
-    """Groups in which each text is alike to one at least: the same whatever the order."""
-    pieces = {member: shingles(answers[member]) for member in sorted(answers)}
+def _likeness(
+    answers: Mapping[int, str], rule: VoteRule, vectors: Mapping[int, Vector] | None
+) -> Callable[[int, int], float]:
+    """How alike two members' answers are, from 0 to 1."""
+    if rule.by == "embedding" and vectors is not None:
+        known = vectors
+        return lambda one, other: cosine(known[one], known[other])
+    pieces = {member: shingles(text) for member, text in answers.items()}
+    return lambda one, other: likeness(pieces[one], pieces[other])
+
+
+def _alike(
+    likeness_of: Callable[[int, int], float], members: Sequence[int], least: float
+) -> list[list[int]]:
+    """Groups in which each is alike to one at least: the same whatever the order."""
     groups: list[list[int]] = []
-    for member, own in pieces.items():
+    for member in members:
         near = [
-            group
-            for group in groups
-            if any(likeness(own, pieces[other]) >= rule.similarity for other in group)
+            group for group in groups if any(likeness_of(member, each) >= least for each in group)
         ]
         joined = sorted([member, *(other for group in near for other in group)])
         groups = [group for group in groups if group not in near] + [joined]

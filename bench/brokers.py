@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from children import Child, ChildFailedError, python, say_ready, until_stdin_closes
-
+from bench.children import Child, ChildFailedError, python, say_ready, until_stdin_closes
 from millrace.streams.embedded.broker import EmbeddedBroker
 from millrace.streams.kafka_settings import KafkaSettings
 from millrace.streams.kafka_topic_admin import KafkaTopicAdmin
@@ -60,7 +59,7 @@ def broker_for(given: str | None, *, cores: set[int], need_real: bool = False) -
             finally:
                 kafka.__exit__(None, None, None)
             return
-    with Child(python("brokers.py"), cores=cores) as embedded:
+    with Child(python("brokers"), cores=cores) as embedded:
         address = embedded.said["bootstrap_servers"]
         yield Broker(address, "the embedded broker (no real Kafka to be had)", embedded=True)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-HERE = Path(__file__).resolve().parent
+ROOT = Path(__file__).resolve().parents[1]
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -43,7 +43,7 @@ class Child:
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
-            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
         )
         os.sched_setaffinity(self._process.pid, self._cores)
         line = self._process.stdout.readline() if self._process.stdout else ""
@@ -86,9 +86,9 @@ class Child:
         return now, most
 
 
-def python(script: str, *arguments: str) -> list[str | Path]:
-    """The command that runs a script of this folder."""
-    return [sys.executable, HERE / script, *arguments]
+def python(module: str, *arguments: str) -> list[str | Path]:
+    """The command that runs a module of this package."""
+    return [sys.executable, "-m", f"bench.{module}", *arguments]
 
 
 async def until_stdin_closes() -> None:

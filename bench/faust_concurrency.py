@@ -7,17 +7,23 @@ for a prefix), so that nobody reads it again. Our caller commits only up to the 
 is not done. Needs a real Kafka: the embedded broker is not the place to prove such a thing.
 """
 
+import os
+import sys
+
+if not __package__:  # run by its path: this folder would hide Python's own `http`
+    sys.path[0] = sys.path[0].rpartition("/")[0]
+
 import argparse
 import asyncio
-import os
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 import orjson
 import uvloop
-from brokers import broker_for, make_topics
-from children import Child, python, split_cores
-from load import Load
+
+from bench.brokers import broker_for, make_topics
+from bench.children import Child, python, split_cores
+from bench.load import Load
 
 SLOW = b'{"request_id": "slow", "prompt": "Take your time. [[sim:latency=%d tokens=5]]"}'
 COMMITS_SECONDS = 3.0
@@ -30,7 +36,7 @@ class Subject:
 
     title: str
     name: str
-    script: str
+    module: str
     options: tuple[str, ...]
 
 
@@ -39,7 +45,7 @@ async def experiment(
 ) -> tuple[set[str], set[str]]:
     """Run it; returns the ids that were sent, and those that ever had a response."""
     own, _ = split_cores()
-    command = python(subject.script, "--name", subject.name, *shared, *subject.options)
+    command = python(subject.module, "--name", subject.name, *shared, *subject.options)
     with ExitStack() as first_life:
         worker = first_life.enter_context(Child(command, cores=own))
         topics = worker.said
@@ -71,11 +77,11 @@ async def run(given: argparse.Namespace) -> None:
     _, others = split_cores()
     os.sched_setaffinity(0, others)
     mark = f"concurrency{os.getpid()}"
-    faust = Subject("stock Faust agent", f"{mark}f", "worker_faust.py", ("--concurrency", "16"))
-    ours = Subject("Millrace", f"{mark}m", "worker_millrace.py", ("--partitions", "1"))
+    faust = Subject("stock Faust agent", f"{mark}f", "worker_faust", ("--concurrency", "16"))
+    ours = Subject("Millrace", f"{mark}m", "worker_millrace", ("--partitions", "1"))
     with ExitStack() as stack:
         broker = stack.enter_context(broker_for(given.bootstrap, cores=others, need_real=True))
-        upstream = stack.enter_context(Child(python("upstream.py"), cores=others)).said["url"]
+        upstream = stack.enter_context(Child(python("upstream"), cores=others)).said["url"]
         shared = ["--bootstrap", broker.bootstrap_servers, "--upstream", upstream]
         kinds = ("requests", "chunks", "responses")
         await make_topics(broker, 1, *(f"{faust.name}.{kind}" for kind in kinds))

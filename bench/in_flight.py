@@ -7,9 +7,14 @@ machine that others use no program reaches it, so a bare aiohttp loop that makes
 the same run, with no Kafka at all, stands beside it.
 """
 
+import os
+import sys
+
+if not __package__:  # run by its path: this folder would hide Python's own `http`
+    sys.path[0] = sys.path[0].rpartition("/")[0]
+
 import argparse
 import asyncio
-import os
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -20,11 +25,11 @@ from statistics import median
 import orjson
 import uvloop
 from aiokafka import AIOKafkaProducer
-from brokers import broker_for
-from children import Child, python, split_cores
-from goals import judge
-from load import Load, direct_first_tokens
 
+from bench.brokers import broker_for
+from bench.children import Child, python, split_cores
+from bench.goals import judge
+from bench.load import Load, direct_first_tokens
 from millrace.schemas.call import Call, Candidate, Job, MemberPlan, Plan
 from millrace.schemas.message import Message
 
@@ -75,7 +80,7 @@ def bare_rate(upstream: str, count: int, given: argparse.Namespace, cores: set[i
     options = ["--client", "aiohttp", "--upstream", upstream, "--streams", str(count)]
     options += ["--at-once", str(given.in_flight), "--latency-ms", str(given.latency_ms)]
     options += ["--tokens", str(given.tokens)]
-    with Child(python("http_streams.py", *options), cores=cores) as child:
+    with Child(python("http", *options), cores=cores) as child:
         return count / float(child.said["took"])
 
 
@@ -87,13 +92,13 @@ async def run(given: argparse.Namespace) -> None:
     prompt = f"Say it. [[sim:latency={given.latency_ms} tokens={given.tokens}]]"
     with ExitStack() as stack:
         broker = stack.enter_context(broker_for(given.bootstrap, cores=others))
-        upstream = stack.enter_context(Child(python("upstream.py"), cores=others)).said["url"]
+        upstream = stack.enter_context(Child(python("upstream"), cores=others)).said["url"]
         name = f"flight{os.getpid()}"
         bare = bare_rate(upstream, count, given, own)
         command = ["--name", name, "--bootstrap", broker.bootstrap_servers]
         command += ["--upstream", upstream, "--roles", "caller", "--partitions", "1"]
         command += ["--in-flight", str(given.in_flight)]
-        worker = stack.enter_context(Child(python("worker_millrace.py", *command), cores=own))
+        worker = stack.enter_context(Child(python("worker_millrace", *command), cores=own))
         topics = worker.said
         print(f"Broker: {broker.name}; {count} calls, {given.in_flight} in flight.")
         values = [call(number, prompt).encode() for number in range(warm_up + count)]

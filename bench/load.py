@@ -9,7 +9,8 @@ from typing import Any, Self
 
 import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from streamed_call import deltas, session
+
+from bench.streamed_call import deltas, session
 
 POLL_SECONDS = 0.02
 PROMPT = "Say something about stream {number}. [[sim:tokens={tokens}]]"

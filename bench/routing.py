@@ -5,8 +5,13 @@ in the same run and in turns with it, so that the ratio holds on any machine. Th
 the first candidates of a plain request; the planner also counts tokens, estimates complexity and
 cost, and says why.
 
-    .venv/bin/python bench/routing.py [--seconds 2]
+    .venv/bin/python -m bench.routing [--seconds 2]
 """
+
+import sys
+
+if not __package__:  # run by its path: this folder would hide Python's own `http`
+    sys.path[0] = sys.path[0].rpartition("/")[0]
 
 import argparse
 import random

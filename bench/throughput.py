@@ -10,18 +10,24 @@ given bursts of requests; a burst's rate counts from its first request to its la
 a machine that others use, the rate for a second of the worker's own CPU is the steadier figure.
 """
 
-import argparse
 import os
+import sys
+
+if not __package__:  # run by its path: this folder would hide Python's own `http`
+    sys.path[0] = sys.path[0].rpartition("/")[0]
+
+import argparse
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from statistics import median, quantiles
 
 import uvloop
-from brokers import Broker, broker_for, make_topics
-from children import Child, python, split_cores
-from goals import judge
-from load import PROMPT, Load, direct_first_tokens
+
+from bench.brokers import Broker, broker_for, make_topics
+from bench.children import Child, python, split_cores
+from bench.goals import judge
+from bench.load import PROMPT, Load, direct_first_tokens
 
 BURST_SECONDS = 120.0
 WARM_UP = 300
@@ -116,26 +122,26 @@ async def run(given: argparse.Namespace) -> None:
     mark = f"bench{os.getpid()}"
     with ExitStack() as stack:
         broker = stack.enter_context(broker_for(given.bootstrap, cores=others))
-        upstream = stack.enter_context(Child(python("upstream.py"), cores=others)).said["url"]
+        upstream = stack.enter_context(Child(python("upstream"), cores=others)).said["url"]
         print(f"Broker: {broker.name}. Upstream: the simulator, {given.tokens} tokens a call.")
         print(f"Measured: core {own}; all else: cores {others}. In flight: {given.in_flight}.")
 
-        def contender(title: str, name: str, script: str, flag: str) -> Contender:
+        def contender(title: str, name: str, module: str, flag: str) -> Contender:
             command = ["--name", name, "--bootstrap", broker.bootstrap_servers]
             command += ["--upstream", upstream, flag, str(given.in_flight)]
-            worker = stack.enter_context(Child(python(script, *command), cores=own))
+            worker = stack.enter_context(Child(python(module, *command), cores=own))
             return Contender(title, worker)
 
         await _make_peer_topics(broker, mark, given.partitions)
         contenders = {
             "skeleton": contender(
-                "raw aiokafka skeleton", f"{mark}s", "worker_skeleton.py", "--in-flight"
+                "raw aiokafka skeleton", f"{mark}s", "worker_skeleton", "--in-flight"
             ),
-            "millrace": contender("Millrace", f"{mark}m", "worker_millrace.py", "--in-flight"),
+            "millrace": contender("Millrace", f"{mark}m", "worker_millrace", "--in-flight"),
         }
         if not given.no_faust:
             contenders["faust"] = contender(
-                "stock Faust agent", f"{mark}f", "worker_faust.py", "--concurrency"
+                "stock Faust agent", f"{mark}f", "worker_faust", "--concurrency"
             )
         async with Load(broker.bootstrap_servers, tokens=given.tokens) as load:
             direct = await measure([*contenders.values()], load, upstream, given)

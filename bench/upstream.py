@@ -3,8 +3,8 @@
 import argparse
 
 import uvloop
-from children import say_ready, until_stdin_closes
 
+from bench.children import say_ready, until_stdin_closes
 from millrace.providers.simulator.server import Simulator
 from millrace.providers.simulator.settings import SimulatorSettings
 

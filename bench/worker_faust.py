@@ -13,8 +13,9 @@ import aiohttp
 import faust
 import orjson
 import uvloop
-from children import say_ready, until_stdin_closes
-from streamed_call import deltas, session
+
+from bench.children import say_ready, until_stdin_closes
+from bench.streamed_call import deltas, session
 
 
 def build_app(given: argparse.Namespace, http: aiohttp.ClientSession) -> faust.App:

@@ -7,9 +7,8 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-from children import say_ready, until_stdin_closes
-from sampler import sampling
-
+from bench.children import say_ready, until_stdin_closes
+from bench.sampler import sampling
 from millrace.streams.event_loop import calm_garbage_collector
 from millrace.streams.event_loop import run as run_loop
 from millrace.streams.logs import configure_logs

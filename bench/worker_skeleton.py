@@ -14,8 +14,9 @@ import aiohttp
 import orjson
 import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener
-from children import say_ready, until_stdin_closes
-from streamed_call import deltas, session
+
+from bench.children import say_ready, until_stdin_closes
+from bench.streamed_call import deltas, session
 
 HEADERS = [("schema", b"bench"), ("schema-version", b"1")]
 KINDS = ("requests", "calls", "chunks", "outcomes", "responses")

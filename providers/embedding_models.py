@@ -1,7 +1,22 @@
 """Well-known embedding models, so that they need no description in the config file.
 
-Vector lengths and windows are those of the vendors' model pages in 2026. What an entry itself says
-of a model comes first.
+A length is that of a vector which nobody asked to be shorter. What an entry itself says of a model
+comes first. Sources, as of 2026:
+
+- OpenAI: the API reference for `/v1/embeddings` (8,192 tokens for all its models, others quote
+  8,191), and LlamaIndex's table of them,
+  https://developers.llamaindex.ai/typescript/framework-api-reference/variables/all_openai_embedding_models
+- Gemini: https://ai.google.dev/gemini-api/docs/models/gemini-embedding-001, and for the second
+  https://openrouter.ai/google/gemini-embedding-2/api and https://zilliz.com/ai-models/gemini-embedding-2
+- EmbeddingGemma: https://ai.google.dev/gemma/docs/embeddinggemma
+- Open models by their cards: https://huggingface.co/nomic-ai/nomic-embed-text-v1.5,
+  https://mixedbread.com/docs/embeddings/mxbai-embed-large-v1,
+  https://docs.api.nvidia.com/nim/reference/baai-bge-m3 (for `bge-large`, too),
+  https://huggingface.co/sentence-transformers/paraphrase-multilingual-mpnet-base-v2,
+  https://weaviate.io/developers/wcs/embeddings/models (Arctic Embed 2 large, the only size that
+  Ollama has), https://inference.readthedocs.io/en/stable/models/builtin/embedding (Qwen3, by size)
+- The others of Ollama's library, and all of these once more:
+  https://www.morphllm.com/ollama-embedding-models
 """
 
 import re

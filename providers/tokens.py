@@ -64,7 +64,7 @@ def estimate_text(text: str) -> int:
 def estimate_call(call: Call) -> int:
     """Estimate the input tokens of a call: of its conversation, or of the texts to be embedded."""
     told = estimate_messages(call.messages, call.tools)
-    return told + sum(map(estimate_text, call.job.inputs))
+    return told + sum(map(estimate_text, call.inputs))
 
 
 def estimate_messages(messages: Iterable[Message], tools: Iterable[ToolDefinition] = ()) -> int:

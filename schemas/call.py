@@ -30,6 +30,9 @@ from millrace.schemas.vocabulary import (
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
+_FOR_US: frozenset[MemberRole] = frozenset({"judge", "rate", "plan", "classify", "embed"})
+"""Whose answers only the pipeline reads."""
+
 
 class PromptRef(Frozen):
     """Which template, in which version, made the messages; `sha256` of the template's text."""
@@ -109,7 +112,7 @@ class VoteRule(Frozen):
     field: str | None = None
     """Of the JSON answers, where the vote is by `field`: a name, or several joined by dots."""
     similarity: Share = 0.85
-    """How alike two texts must be, where the vote is by `similarity`."""
+    """How alike two answers must be, where the vote is by `similarity` or `embedding`."""
 
     @model_validator(mode="after")
     def _field_is_named(self) -> Self:
@@ -170,7 +173,10 @@ class Brief(Frozen):
     """What a call asks where it is not the job as it stands."""
 
     role: MemberRole = "answer"
-    messages: tuple[Message, ...] = Field(min_length=1)
+    messages: tuple[Message, ...] = ()
+    """None where there are inputs."""
+    inputs: tuple[str, ...] = ()
+    """Texts to turn into vectors, in place of messages."""
     continues: bool = False
     """Whether the job's own messages come before these; so they need not be carried twice."""
     output: OutputSpec | None = None
@@ -181,6 +187,12 @@ class Brief(Frozen):
     """None: the job's."""
     repairs: int = Field(default=0, ge=0)
     """How often this model has been told what was wrong with its answer."""
+
+    @model_validator(mode="after")
+    def _asks_one_thing(self) -> Self:
+        if bool(self.messages) == bool(self.inputs):
+            raise ValueError("a brief has messages or inputs")
+        return self
 
 
 class AttemptSummary(Frozen):
@@ -247,6 +259,16 @@ class Call(Record):
         return (*before, *self.brief.messages)
 
     @property
+    def inputs(self) -> tuple[str, ...]:
+        """The texts that are to become vectors; none where the model is asked for an answer."""
+        return self.job.inputs if self.brief is None else self.brief.inputs
+
+    @property
+    def dimensions(self) -> int | None:
+        """The length that the vectors must have; None: the model's own."""
+        return self.job.dimensions if self.brief is None else None
+
+    @property
     def output(self) -> OutputSpec:
         """What the model's answer must look like."""
         return (self.brief and self.brief.output) or self.job.output
@@ -264,7 +286,7 @@ class Call(Record):
     @property
     def stream(self) -> bool:
         """Whether tokens are sent on; what only the pipeline reads is not."""
-        return self.job.stream and self.role not in {"judge", "rate", "plan", "classify"}
+        return self.job.stream and self.role not in _FOR_US
 
     @property
     def next_candidate(self) -> int | None:

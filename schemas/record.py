@@ -90,10 +90,14 @@ def _schema_headers(schema: type[Record]) -> Headers:
 
 def describe(error: ValidationError) -> str:
     """Name every field that is wrong and why, without quoting any value."""
-    return "; ".join(
-        f"{'.'.join(str(part) for part in item['loc']) or 'value'}: {item['msg']}"
-        for item in error.errors(include_url=False, include_input=False, include_context=False)
-    )
+    lines = []
+    for item in error.errors(include_url=False, include_input=False, include_context=False):
+        place = ".".join(str(part) for part in item["loc"])
+        said = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            said = "there is no such field"
+        lines.append(f"{place}: {said}" if place else said)
+    return "; ".join(lines)
 
 
 def canonical_json(value: Any) -> bytes:

@@ -48,6 +48,7 @@ OF_JOINS = (
     "vote_by",
     "vote_field",
     "vote_similarity",
+    "embedder",
     "weights",
     "judge",
     "confidence",
@@ -115,7 +116,9 @@ class Route(Frozen):
     vote_field: Name | None = None
     """Of JSON answers, for votes by `field`: a name, or several joined by dots."""
     vote_similarity: Share | None = None
-    """How alike two texts must be, for votes by `similarity`."""
+    """How alike two answers must be, for votes by `similarity` or `embedding`."""
+    embedder: Name | None = None
+    """The model, or `provider/model`, whose vectors say how alike, for votes by `embedding`."""
     weights: Annotated[dict[Name, Weight], Field(max_length=100)] = Field(default_factory=dict)
     """What a model's answer counts in mode `weighted`, by `model` or `provider/model`."""
     judge: Name | None = None

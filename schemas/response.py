@@ -123,6 +123,11 @@ class Response(Record):
     """The sum over all attempts; None when no call was made."""
     cost_usd: Money | None = None
     """The sum over all attempts; None when any paid attempt's cost is unknown."""
+    cost_final: bool = True
+    """False where calls were being stopped when the request ended, such as those that lost a race.
+
+    They are not among the attempts: what they cost is booked when they have ended, in the ledger.
+    """
     attempts: tuple[AttemptSummary, ...] = ()
     ensemble: EnsembleVerdict | None = None
     """Where several members were planned."""

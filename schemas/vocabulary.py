@@ -39,11 +39,11 @@ Capability = Literal[
 OutputFormat = Literal["text", "markdown", "code", "json"]
 EnsembleMode = Literal["vote", "weighted", "best_of", "merge", "chain"]
 MemberRole = Literal[
-    "answer", "judge", "merge", "refine", "plan", "part", "combine", "rate", "classify"
+    "answer", "judge", "merge", "refine", "plan", "part", "combine", "rate", "classify", "embed"
 ]
 """What a member's call asks for: the job's answer, or something about other members' answers."""
 
-VoteBy = Literal["exact", "normalized", "field", "similarity"]
+VoteBy = Literal["exact", "normalized", "field", "similarity", "embedding"]
 ConfidenceSource = Literal["score", "logprobs", "self_rating", "agreement"]
 TaskSource = Literal["named", "rules", "model", "default"]
 DecidedBy = Literal[

@@ -48,13 +48,13 @@ class EstimateCall:
 
     def __call__(self, call: Call) -> Estimate:
         """Estimate the prompt with a margin, and the answer at its longest."""
-        job, target = call.job, call.target
+        target = call.target
         input_tokens = round(self.count_tokens(call) * _INPUT_MARGIN)
         entry = self.entries.get(target.provider)
         facts = entry.models.get(target.model) if entry is not None else None
         limits = (call.parameters.max_output_tokens, facts.max_output_tokens if facts else None)
         output_tokens = min(filter(None, limits), default=self.output_tokens)
-        if job.inputs:
+        if call.inputs:
             output_tokens = 0
         usd = None
         if entry is not None:

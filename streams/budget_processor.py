@@ -58,6 +58,8 @@ class BudgetProcessor:
     states: StateTable
     grace_seconds: float = GRACE_SECONDS
     on_alert: Callable[[BudgetAlert], None] = lambda _: None
+    on_refusal: Callable[[str], None] = lambda _: None
+    """Given the name of the budget that has no room for a call."""
     _ledgers: dict[str, BudgetLedger] = field(default_factory=dict, init=False)
 
     def restore(self, held: set[int]) -> None:
@@ -120,6 +122,7 @@ class BudgetProcessor:
         await self._keep(ledger, posting, source, outputs)
         if posting.verdict == "denied":
             log.info("budget.denied", budget=name, claim=claim.claim_id)
+            self.on_refusal(name)
             await self._refuse(claim, posting.reason or "", source, outputs)
         elif posting.verdict is not None:
             await self._send_on(claim, (*claim.granted, name), outputs)

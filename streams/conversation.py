@@ -98,7 +98,7 @@ class Conversation:
     async def _read(
         self, call: Call, *, reply: Reply, chunks: ChunkStream, quota: Reservation
     ) -> None:
-        if call.job.inputs:
+        if call.inputs:
             reply.completion = await embed(self.provider, call, quota=quota)
             return
         request = ModelRequest(

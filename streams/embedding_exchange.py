@@ -1,4 +1,4 @@
-"""The exchange of a call whose request is to be turned into vectors."""
+"""The exchange of a call that has texts turned into vectors."""
 
 from millrace.providers.protocol import Completion, Embedder, EmbeddingRequest, Quota
 from millrace.schemas.call import Call
@@ -13,10 +13,12 @@ async def embed(embedder: Embedder, call: Call, *, quota: Quota | None = None) -
     Raises:
         ProviderError: As `Embedder.embed`.
     """
-    job = call.job
     reply = await embedder.embed(
         EmbeddingRequest(
-            model=call.target.model, inputs=job.inputs, dimensions=job.dimensions, quota=quota
+            model=call.target.model,
+            inputs=call.inputs,
+            dimensions=call.dimensions,
+            quota=quota,
         )
     )
     return Completion(

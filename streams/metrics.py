@@ -78,6 +78,9 @@ class Metrics:
         self._alerts = self._counter(
             "budget_alerts", "Shares of a budget's limit that were reached.", ("budget", "share")
         )
+        self._refusals = self._counter(
+            "budget_refusals", "Calls that a budget had no room for.", ("budget",)
+        )
         self._reloads = self._counter("config_reloads", "New settings that were read.", ("result",))
         self._delay = self._histogram(
             "event_loop_delay_seconds",
@@ -132,6 +135,10 @@ class Metrics:
     def alerted(self, alert: BudgetAlert) -> None:
         """Count an alert of a budget."""
         self._alerts.labels(alert.budget, f"{alert.share:f}").inc()
+
+    def refused(self, budget: str) -> None:
+        """Count a call that a budget refused."""
+        self._refusals.labels(budget).inc()
 
     def reloaded(self, result: ReloadResult) -> None:
         """Count new settings."""

@@ -93,7 +93,7 @@ class Parts:
         )
 
     def health_reader(self, view: HealthView) -> HealthReader:
-        """What tells routers how the providers are doing."""
+        """What tells those who plan how the providers are doing."""
         return HealthReader(
             topic=self.topics.provider_health,
             view=view,
@@ -102,7 +102,7 @@ class Parts:
             clock=utc_now,
         )
 
-    async def validator(self, stack: AsyncExitStack) -> tuple[StreamApp, Chores]:
+    async def validator(self, stack: AsyncExitStack, health: HealthOf) -> tuple[StreamApp, Chores]:
         """The validator role, with the joins of ensembles."""
         policy = self.settings.validation
         processes = stack.enter_context(ExitStack())
@@ -118,7 +118,7 @@ class Parts:
         judge = self._judge(ValidateOutput(policy=policy, validators=validators))
 
         def join(settings: Settings) -> Join:
-            return Join(judge=judge, plan=planner(settings))
+            return Join(judge=judge, plan=planner(settings, health=health))
 
         processor = OutcomesProcessor(
             join=join(self.settings),
@@ -159,6 +159,7 @@ class Parts:
             topics=self.topics,
             states=app.table(BUDGETS_TABLE),
             on_alert=self.tally.metrics.alerted,
+            on_refusal=self.tally.metrics.refused,
         )
 
         def recovered() -> None:

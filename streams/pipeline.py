@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 
+from millrace.agents.health import HealthOf
 from millrace.schemas.errors import ConfigurationError, PipelineError
 from millrace.sinks.clickhouse import ClickHouseSink
 from millrace.sinks.query import ClickHouseReader
@@ -250,8 +251,11 @@ class _Process:
     async def _start_apps(self, stack: AsyncExitStack, parts: Parts) -> list[StreamApp]:
         """The validator first, so that nothing is asked that nobody could end."""
         apps: list[StreamApp] = []
+        if not self._roles & {Role.ROUTER, Role.VALIDATOR}:
+            return apps
+        health = await self._hear_of_health(parts)
         if Role.VALIDATOR in self._roles:
-            app, chores = await parts.validator(stack)
+            app, chores = await parts.validator(stack, health)
             apps.append(app)
             stack.push_async_callback(app.abandon)
             await app.start()
@@ -263,13 +267,7 @@ class _Process:
                 stack.push_async_callback(app.abandon)
                 await app.start()
         if Role.ROUTER in self._roles:
-            health = self._settings.health
-            view = HealthView(stale_seconds=health.stale_seconds, now=time.monotonic)
-            hearing = parts.health_reader(view)
-            reading = self._supervise("provider health", hearing.run())
-            # What is known to be out of reach must not be asked first.
-            await _first(hearing.caught_up, self._failed, reading)
-            app, chores = await parts.router(view.of)
+            app, chores = await parts.router(health)
             apps.append(app)
             stack.push_async_callback(app.abandon)
             await app.start()
@@ -277,6 +275,19 @@ class _Process:
                 self._supervise("router", chore)
         self._running.apps = apps
         return apps
+
+    async def _hear_of_health(self, parts: Parts) -> HealthOf:
+        """Follow how the providers are doing.
+
+        Routers plan by it, and so do validators where a request's task had to be asked for.
+        """
+        stale_seconds = self._settings.health.stale_seconds
+        view = HealthView(stale_seconds=stale_seconds, now=time.monotonic)
+        hearing = parts.health_reader(view)
+        reading = self._supervise("provider health", hearing.run())
+        # What is known to be out of reach must not be asked first.
+        await _first(hearing.caught_up, self._failed, reading)
+        return view.of
 
     async def _wait_until_ready(self, stop: asyncio.Event) -> None:
         while self._running.missing() and not stop.is_set() and not self._failed.is_set():  # noqa: ASYNC110 (many parts)

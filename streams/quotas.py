@@ -16,7 +16,7 @@ def expected_tokens(call: Call, input_tokens: int) -> int:
 
     Vectors are no tokens, and cost none.
     """
-    if call.job.inputs:
+    if call.inputs:
         return max(1, input_tokens)
     return input_tokens + (call.parameters.max_output_tokens or _EXPECTED_OUTPUT_TOKENS)
 

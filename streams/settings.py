@@ -22,17 +22,23 @@ from millrace.providers.backoff import BackoffSettings
 from millrace.providers.circuit import CircuitSettings
 from millrace.providers.entry import ProviderEntry
 from millrace.schemas.errors import ConfigurationError
-from millrace.schemas.record import Frozen, describe
+from millrace.schemas.record import Frozen
 from millrace.sinks.settings import ClickHouseSettings
 from millrace.streams.health_settings import HealthSettings
 from millrace.streams.kafka_settings import KafkaSettings
 from millrace.streams.lanes import LaneSettings
 from millrace.streams.retry_settings import RetrySettings
+from millrace.streams.settings_problems import settings_problems
 from millrace.streams.usual_providers import usual_providers
 
 ENV_PREFIX = "MILLRACE_"
 _TOP_LEVEL = ("MILLRACE_APP_ID", "MILLRACE_DATA_FOLDER")
 """Settings that stand in no section; other variables of that prefix are not settings."""
+_USUAL = (
+    ("KAFKA_BOOTSTRAP_SERVERS", "kafka", "bootstrap_servers"),
+    ("CLICKHOUSE_URL", "clickhouse", "url"),
+)
+"""Variables that other programs read as well, and the settings that they are here."""
 DEFAULT_DATA_FOLDER = Path(".millrace")
 
 
@@ -150,7 +156,7 @@ def load_settings(file: Path | None, environ: Mapping[str, str]) -> Settings:
     try:
         settings = Settings.model_validate(tree)
     except ValidationError as error:
-        problems.extend(describe(error).split("; "))
+        problems.extend(settings_problems(error, Settings))
         raise _all(problems, file) from error
     problems.extend(_missing_keys(settings, environ))
     if problems:
@@ -174,10 +180,11 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _add_usual_variables(tree: dict[str, Any], environ: Mapping[str, str]) -> None:
-    if servers := environ.get("KAFKA_BOOTSTRAP_SERVERS"):
-        tree.setdefault("kafka", {})["bootstrap_servers"] = servers
-    if url := environ.get("CLICKHOUSE_URL"):
-        tree.setdefault("clickhouse", {})["url"] = url
+    for variable, section, name in _USUAL:
+        value, table = environ.get(variable), tree.setdefault(section, {})
+        # What is no table is told of with everything else that is wrong.
+        if value and isinstance(table, dict):
+            table[name] = value
     named = tree.setdefault("providers", {})
     if isinstance(named, dict) and not named:
         named.update(usual_providers(environ))
@@ -186,7 +193,9 @@ def _add_usual_variables(tree: dict[str, Any], environ: Mapping[str, str]) -> No
 def _default_clickhouse(tree: dict[str, Any]) -> None:
     section = tree.setdefault("clickhouse", {})
     if isinstance(section, dict) and "url" not in section:
-        folder = Path(tree.get("data_folder", DEFAULT_DATA_FOLDER)).absolute()
+        # What is no path is told of with everything else that is wrong.
+        named = tree.get("data_folder", DEFAULT_DATA_FOLDER)
+        folder = Path(named if isinstance(named, str | Path) else DEFAULT_DATA_FOLDER).absolute()
         section["url"] = f"chdb://{folder / 'clickhouse'}"
 
 

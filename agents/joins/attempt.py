@@ -67,8 +67,8 @@ class JudgeAttempt:
         if outcome.status != "completed":
             return outcome.error or ErrorInfo(code="internal_error", message="failed unexplained")
         call = outcome.call
-        if call.job.inputs:
-            return check_embeddings(call.job, outcome.embeddings)
+        if call.inputs:
+            return check_embeddings(call, outcome.embeddings)
         if outcome.refusal and not outcome.text and not outcome.tool_calls:
             declined = "the model declined to answer"
             return InvalidOutput(ErrorInfo(code="content_filtered", message=declined))
@@ -212,6 +212,7 @@ def _answer(outcome: AttemptOutcome, valid: ValidOutput) -> Answer:
         text=valid.text,
         data=valid.data,
         tool_calls=outcome.tool_calls,
+        vectors=outcome.embeddings,
         finish_reason=outcome.finish_reason,
         timing=outcome.timing,
         quality=Quality(score=valid.score, parts=dict(valid.parts), notes=valid.notes),

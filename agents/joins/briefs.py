@@ -18,20 +18,21 @@ def brief_of(steps: Steps, table: Table, number: int) -> Brief | None:
     before = table.answers(
         [each for each, member in enumerate(plan.members) if member.stage < table.state.stage]
     )
-    if role in {"judge", "merge"}:
+    if role in {"judge", "merge", "embed"}:
+        answers = [before[each] for each in judged_order(before)]
+        if role == "embed":
+            return steps.embed(answers)
         ask = steps.judge if role == "judge" else steps.merge
-        return ask(job, [before[each] for each in judged_order(before)])
+        return ask(job, answers)
     if role == "refine" and before:
         return steps.refine(job, before[max(before)])
-    if role == "plan":
-        return opening_brief(steps, job, plan, number)
     if role == "part":
         return steps.part(job, divided(table)[number])
     if role == "combine":
         planned, done = divided(table), results(table)
         missing = [part for each, part in planned.items() if each not in done]
         return steps.combine(job, list(done.values()), missing) if done else None
-    return None
+    return opening_brief(steps, job, plan, number)
 
 
 def opening_brief(steps: Steps, job: Job, plan: Plan, number: int) -> Brief | None:

@@ -7,17 +7,32 @@ from millrace.agents.joins.moves import Finish
 from millrace.agents.joins.state import Answer
 from millrace.agents.vote import NORMALIZED, Ballot, vote
 from millrace.schemas.call import Plan
+from millrace.schemas.embedding import Vector
 
 
-def count(plan: Plan, answers: Mapping[int, Answer], *, weighted: bool = False) -> Ballot:
-    """Vote by the plan's rule."""
+def count(
+    plan: Plan,
+    answers: Mapping[int, Answer],
+    *,
+    weighted: bool = False,
+    vectors: Mapping[int, Vector] | None = None,
+) -> Ballot:
+    """Vote by the plan's rule; by wording where it is for vectors and there are none."""
     weights = {number: plan.members[number].weight for number in answers}
     return vote(
         {number: answer.text for number, answer in answers.items()},
         data={number: comparable(answer) for number, answer in answers.items()},
         rule=plan.vote or NORMALIZED,
         weights=weights if weighted else None,
+        vectors=vectors,
     )
+
+
+def unanimous(answers: Mapping[int, Answer]) -> bool:
+    """Whether all answers are the same, whatever the rule."""
+    texts = {number: answer.text for number, answer in answers.items()}
+    data = {number: comparable(answer) for number, answer in answers.items()}
+    return not vote(texts, data=data).dissenting
 
 
 def by_vote(
@@ -25,10 +40,11 @@ def by_vote(
     answers: Mapping[int, Answer],
     *,
     weighted: bool = False,
+    vectors: Mapping[int, Vector] | None = None,
     notes: tuple[str, ...] = (),
 ) -> Finish:
     """The answer with the most votes."""
-    ballot = count(plan, answers, weighted=weighted)
+    ballot = count(plan, answers, weighted=weighted, vectors=vectors)
     return Finish(
         answer=answers[ballot.winner],
         by="weight" if weighted else "vote",

@@ -97,19 +97,26 @@ def _move(table: Table) -> Move:
 def _end(state: JoinState, job: Job, plan: Plan, finish: Finish, at: datetime) -> Decision:
     """End the request, and stop those who are at work for it still."""
     ended = JoinState(applied=state.applied, ended=True, touched_at=at)
-    working = tuple(
-        number
-        for number, member in enumerate(plan.members)
-        if member.stage <= state.stage and not state.member(number).done
-    )
+    working = still_working(state, plan)
     cancellation = None
     if working and at < job.deadline:
         cancellation = stop(job, working, "the request has its answer", at)
     return Decision(
         ended,
-        response=ended_by_join(state, job, plan, finish, at),
+        response=ended_by_join(
+            state, job, plan, finish, at, cost_final=not (working or state.unsettled)
+        ),
         reply_to=job.reply_to,
         cancellation=cancellation,
+    )
+
+
+def still_working(state: JoinState, plan: Plan) -> tuple[int, ...]:
+    """The members that have been called and are not done."""
+    return tuple(
+        number
+        for number, member in enumerate(plan.members)
+        if member.stage <= state.stage and not state.member(number).done
     )
 
 

@@ -8,6 +8,7 @@ from pydantic import Field
 from millrace.schemas.call import AttemptSummary, Call, Job, Plan
 from millrace.schemas.cancellation import Cancellation
 from millrace.schemas.chunk import Chunk
+from millrace.schemas.embedding import Vectors
 from millrace.schemas.message import ToolCall
 from millrace.schemas.record import Frozen, Instant
 from millrace.schemas.response import Quality, Response, TierResult
@@ -33,6 +34,8 @@ class Answer(Frozen):
     text: str
     data: Any = None
     tool_calls: tuple[ToolCall, ...] = ()
+    vectors: Vectors = ()
+    """Of a member that was given the others' answers to embed: one for each."""
     finish_reason: FinishReason | None = None
     timing: Timing = Timing()
     quality: Quality = Quality(score=1.0)
@@ -76,6 +79,8 @@ class JoinState(Frozen):
     """Whose members have been called."""
     stage_since: Instant | None = None
     """When they were; None: when the job was accepted."""
+    unsettled: bool = False
+    """Whether calls were given up that had not ended: what they cost is not in any attempt."""
     announced: bool = False
     """Whether the router's announcement has been read."""
     notes: tuple[str, ...] = ()

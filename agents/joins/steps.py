@@ -11,6 +11,9 @@ from millrace.schemas.errors import ConfigurationError, PromptError
 from millrace.schemas.request import OutputSpec, Parameters
 from millrace.schemas.vocabulary import MemberRole, TaskType
 
+EMBEDDED_CHARS = 6_000
+"""Of each answer: about 1,500 English tokens, which fit into most embedding models' windows."""
+
 _TEMPLATES: Mapping[MemberRole, str] = {
     "judge": "judge_answers",
     "merge": "merge_answers",
@@ -75,6 +78,16 @@ class Steps:
     def merge(self, job: Job, answers: Sequence[Answer]) -> Brief:
         """Ask for one answer out of several."""
         return self._brief("merge", job, {"answers": [answer.text for answer in answers]})
+
+    def embed(self, answers: Sequence[Answer]) -> Brief:
+        """Ask for a vector of each answer; of long ones, of their beginning."""
+        return Brief(
+            role="embed",
+            inputs=tuple(answer.text[:EMBEDDED_CHARS] for answer in answers),
+            output=OutputSpec(),
+            tools=False,
+            parameters=Parameters(),
+        )
 
     def refine(self, job: Job, answer: Answer) -> Brief:
         """Ask for a better version of an answer."""

@@ -17,6 +17,25 @@ from millrace.schemas.request import Request
 from millrace.streams.cli.exits import FAILED
 from millrace.streams.cli.options import AsJson, ConfigFile, read_settings
 from millrace.streams.cli.output import UNKNOWN, print_json, print_table, say
+from millrace.streams.cli.request_flags import (
+    AnswerSchema,
+    Dimensions,
+    Embed,
+    Hardware,
+    MaxCost,
+    MaxTokens,
+    Members,
+    Models,
+    Private,
+    Prompt,
+    Providers,
+    Strategy,
+    Task,
+    Temperature,
+    Template,
+    Variables,
+)
+from millrace.streams.cli.request_options import request_tree, single_request
 from millrace.streams.discovery import with_listed_models
 from millrace.streams.planning import acceptance, planner, task_question
 from millrace.streams.settings import Settings
@@ -32,10 +51,29 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
     "wrong."
 )
 def explain(
-    file: Annotated[
-        Path, typer.Argument(metavar="REQUEST.json", help="The request; `-` reads it from stdin.")
-    ],
     *,
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[REQUEST.json|-]", help="The request; - is stdin.", show_default=False
+        ),
+    ] = None,
+    prompt: Prompt = None,
+    embed: Embed = None,
+    dimensions: Dimensions = None,
+    task: Task = None,
+    template: Template = None,
+    var: Variables = None,
+    model: Models = None,
+    provider: Providers = None,
+    strategy: Strategy = None,
+    members: Members = None,
+    hardware: Hardware = None,
+    private: Private = False,
+    max_cost: MaxCost = None,
+    max_tokens: MaxTokens = None,
+    temperature: Temperature = None,
+    schema: AnswerSchema = None,
     as_json: AsJson = False,
     config: ConfigFile = None,
 ) -> None:
@@ -46,11 +84,22 @@ def explain(
     prints one document.
 
     Examples:
+      millrace explain --prompt "Why is the sky blue?" --task reasoning
       millrace explain request.json
       echo '{"prompt": "Why is the sky blue?"}' | millrace explain - --json
     """
+    tree = request_tree(
+        prompt=prompt, inputs=embed or [], dimensions=dimensions, task=task, template=template,
+        variables=var or [], models=model or [], providers=provider or [], strategy=strategy,
+        members=members, hardware=hardware, private=private, max_cost=max_cost,
+        max_tokens=max_tokens, temperature=temperature, schema=schema, now=datetime.now(UTC),
+    )  # fmt: skip
+    if tree and file is not None:
+        raise ConfigurationError(
+            "options that make a request do not go with a file: give one or the other"
+        )
+    request = single_request(tree) if tree else _read(file)
     settings = asyncio.run(with_listed_models(read_settings(config), os.environ))
-    request = _read(file)
     try:
         job, plan, asked = plan_of(request, settings, planning := planner(settings))
     except PipelineError as error:
@@ -89,9 +138,14 @@ def plan_of(
     return job, plan, task_question(settings, planning).call(job, request.route, guess, plan)
 
 
-def _read(file: Path) -> Request:
+def _read(file: Path | None) -> Request:
+    if file is None and sys.stdin.isatty():
+        raise ConfigurationError(
+            "nothing to explain: give a file with a request, - for stdin, --prompt or --embed"
+        )
     try:
-        text = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+        piped = file is None or str(file) == "-"
+        text = sys.stdin.buffer.read() if piped or file is None else file.read_bytes()
     except OSError as error:
         raise ConfigurationError(f"{str(file)!r} cannot be read: {error.strerror}") from error
     try:

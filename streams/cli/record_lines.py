@@ -93,7 +93,10 @@ def _place(fields: Fields) -> str:
 
 
 def _money(fields: Fields) -> str:
-    return f"${fields['cost_usd']}" if fields.get("cost_usd") is not None else "cost unknown"
+    if fields.get("cost_usd") is None:
+        return "cost unknown"
+    so_far = "" if fields.get("cost_final", True) else " so far"
+    return f"${fields['cost_usd']}{so_far}"
 
 
 def _error(fields: Fields) -> str:

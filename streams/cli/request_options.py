@@ -31,15 +31,15 @@ def request_tree(
     max_tokens: int | None,
     temperature: float | None,
     schema: Path | None,
-    stream: bool,
-    team: str | None,
-    lane: str | None,
-    tags: Sequence[str],
-    request_id: str | None,
-    conversation: str | None,
-    reply_to: str | None,
-    deadline: float | None,
     now: datetime,
+    stream: bool = False,
+    team: str | None = None,
+    lane: str | None = None,
+    tags: Sequence[str] = (),
+    request_id: str | None = None,
+    conversation: str | None = None,
+    reply_to: str | None = None,
+    deadline: float | None = None,
 ) -> dict[str, Any]:
     """The JSON of the request that the options make; empty when none was given.
 

@@ -23,6 +23,24 @@ from millrace.streams.cli.follow import Follower, Sent, followed_topics
 from millrace.streams.cli.moments import Start, parse_moment
 from millrace.streams.cli.options import AsJson, ConfigFile, read_settings
 from millrace.streams.cli.output import print_json_line, printable, say
+from millrace.streams.cli.request_flags import (
+    AnswerSchema,
+    Dimensions,
+    Embed,
+    Hardware,
+    MaxCost,
+    MaxTokens,
+    Members,
+    Models,
+    Private,
+    Prompt,
+    Providers,
+    Strategy,
+    Task,
+    Temperature,
+    Template,
+    Variables,
+)
 from millrace.streams.cli.request_lines import (
     BadLine,
     Outgoing,
@@ -58,35 +76,22 @@ def send(
             metavar="[FILE|-]", help="Requests, one JSON object a line.", show_default=False
         ),
     ] = None,
-    prompt: Annotated[str | None, typer.Option(help="Ask this.")] = None,
-    embed: Annotated[
-        list[str] | None, typer.Option(metavar="TEXT", help="Turn this into a vector.")
-    ] = None,
-    dimensions: Annotated[
-        int | None, typer.Option(metavar="N", help="With --embed: the length of the vectors.")
-    ] = None,
-    task: Annotated[str | None, typer.Option(help="The task type, such as code_review.")] = None,
-    template: Annotated[str | None, typer.Option(help="Ask by a template: name or name@2.")] = None,
-    var: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="Fill in the template; @FILE reads a file."),
-    ] = None,
-    model: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Only this model.")
-    ] = None,
-    provider: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Only this provider entry.")
-    ] = None,
-    strategy: Annotated[str | None, typer.Option(help="How to route, such as ensemble.")] = None,
-    members: Annotated[int | None, typer.Option(help="Models an ensemble asks.")] = None,
-    hardware: Annotated[str | None, typer.Option(help="any, local, cloud, gpu or cpu.")] = None,
-    private: Annotated[bool, typer.Option("--private", help="Only local hardware.")] = False,
-    max_cost: Annotated[str | None, typer.Option(metavar="USD", help="Spend at most.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="Longest answer.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="0 to 2.")] = None,
-    schema: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Answer as JSON that fits this schema.")
-    ] = None,
+    prompt: Prompt = None,
+    embed: Embed = None,
+    dimensions: Dimensions = None,
+    task: Task = None,
+    template: Template = None,
+    var: Variables = None,
+    model: Models = None,
+    provider: Providers = None,
+    strategy: Strategy = None,
+    members: Members = None,
+    hardware: Hardware = None,
+    private: Private = False,
+    max_cost: MaxCost = None,
+    max_tokens: MaxTokens = None,
+    temperature: Temperature = None,
+    schema: AnswerSchema = None,
     stream: Annotated[bool, typer.Option("--stream", help="Tokens as they come.")] = False,
     team: Annotated[str | None, typer.Option(help="Who asks, for the books.")] = None,
     lane: Annotated[str | None, typer.Option(help="interactive or batch.")] = None,

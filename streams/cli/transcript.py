@@ -110,7 +110,8 @@ def ending(response: Response) -> str:
     if response.usage:
         about = "about " if response.usage.source == "estimated" else ""
         parts.append(f"{about}{response.usage.input_tokens}+{response.usage.output_tokens} tokens")
-        parts.append(dollars(response.cost_usd))
+        so_far = "" if response.cost_final else " so far"
+        parts.append(f"{dollars(response.cost_usd)}{so_far}")
     if response.timing.total_ms is not None:
         parts.append(f"{response.timing.total_ms:,.0f} ms")
     if len(response.attempts) > 1:

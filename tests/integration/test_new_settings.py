@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,19 +15,19 @@ from broker_under_test import BrokerUnderTest
 from pipeline_process import toml
 from pipeline_topics import PipelineTopics
 from pipeline_under_test import (
-    WITHOUT_STORE,
     client_producer,
     eventually,
     pipeline_settings,
     request_body,
+    running_pipeline,
     send_request,
 )
 
 from millrace.streams.config_source import ConfigSource
-from millrace.streams.pipeline import run_pipeline
 from millrace.streams.running_pipeline import RunningPipeline
-from millrace.streams.settings import Settings
 from millrace.streams.topics import TopicNames
+
+TWO_KEYS = {"FIRST_KEY": "k-1", "SECOND_KEY": "k-2"}
 
 
 @dataclass
@@ -124,66 +124,48 @@ def _write_keys(folder: Path, keys: dict[str, str]) -> None:
     (folder / "keys.env").write_text(lines)
 
 
-@asynccontextmanager
-async def live_pipeline(
-    broker: BrokerUnderTest, folder: Path, url: str, *, keys: dict[str, str], **sections: Any
-) -> AsyncIterator[Live]:
-    """Run a pipeline with one entry on config files of its own."""
+def _settings_tree(
+    broker: BrokerUnderTest, url: str, folder: Path, keys: dict[str, str], sections: dict[str, Any]
+) -> dict[str, Any]:
+    """Settings with one entry, whose keys are in these variables."""
     tree = pipeline_settings(broker, url, folder, **sections)
     tree["providers"] = {
         "vendor": {
             "wire": "openai",
-            "base_url": f"{url}/v1",
+            "base_url": f"{url}v1",
             "api_key_env": list(keys),
             "models": {"m": {}, "n": {}},
         }
     }
     tree["reload"] = {"poll_seconds": 0.05}
-    _write_keys(folder, keys)
-    (folder / "millrace.toml").write_text(toml(tree))
-    source = ConfigSource(file=folder / "millrace.toml", environ={}, env_file=folder / "keys.env")
-    settings, environ = source.load()
-    assert isinstance(settings, Settings)
-    stop, reload, ready = asyncio.Event(), asyncio.Event(), asyncio.Event()
-    found: list[RunningPipeline] = []
+    return tree
 
-    def on_ready(running: RunningPipeline) -> None:
-        found.append(running)
-        ready.set()
 
-    running = asyncio.create_task(
-        run_pipeline(
-            settings,
-            roles=WITHOUT_STORE,
-            environ=environ,
-            stop=stop,
-            embedded=broker.embedded,
-            on_ready=on_ready,
-            source=source,
-            reload=reload,
+@asynccontextmanager
+async def live_pipeline(
+    broker: BrokerUnderTest, folder: Path, vendor: Vendor, *, keys: dict[str, str], **sections: Any
+) -> AsyncIterator[Live]:
+    """Run a pipeline whose only entry is the vendor, on config files of its own."""
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(TestServer(vendor.app()))
+        tree = _settings_tree(broker, str(server.make_url("/")), folder, keys, sections)
+        _write_keys(folder, keys)
+        (folder / "millrace.toml").write_text(toml(tree))
+        source = ConfigSource(
+            file=folder / "millrace.toml", environ={}, env_file=folder / "keys.env"
         )
-    )
-    waiting = asyncio.create_task(ready.wait())
-    await asyncio.wait((running, waiting), timeout=60, return_when=asyncio.FIRST_COMPLETED)
-    if running.done():
-        running.result()
-    try:
-        async with (
-            PipelineTopics(settings.kafka) as topics,
-            client_producer(broker) as producer,
-        ):
-            yield Live(
-                folder=folder,
-                tree=tree,
-                running=found[0],
-                topics=topics,
-                reload=reload,
-                producer=producer,
-                requests=TopicNames(settings.kafka.topic_prefix).requests,
-            )
-    finally:
-        stop.set()
-        await running
+        settings, environ = source.load()
+        reload = asyncio.Event()
+        running = running_pipeline(settings, broker, environ=environ, source=source, reload=reload)
+        yield Live(
+            folder=folder,
+            tree=tree,
+            running=await stack.enter_async_context(running),
+            topics=await stack.enter_async_context(PipelineTopics(settings.kafka)),
+            reload=reload,
+            producer=await stack.enter_async_context(client_producer(broker)),
+            requests=TopicNames(settings.kafka.topic_prefix).requests,
+        )
 
 
 async def test_keys_are_changed_under_load_and_no_request_fails(
@@ -191,12 +173,7 @@ async def test_keys_are_changed_under_load_and_no_request_fails(
 ) -> None:
     """Calls under way end with the key that they began with; the next ones have the new one."""
     vendor = Vendor(keys={"k-old"})
-    async with (
-        TestServer(vendor.app()) as server,
-        live_pipeline(
-            broker, tmp_path, str(server.make_url("")).rstrip("/"), keys={"VENDOR_KEY": "k-old"}
-        ) as live,
-    ):
+    async with live_pipeline(broker, tmp_path, vendor, keys={"VENDOR_KEY": "k-old"}) as live:
         for number in range(10):
             await live.send(f"held-{number}", prompt="hold")
 
@@ -226,15 +203,7 @@ async def test_a_call_whose_key_is_refused_is_made_with_another_one(
 ) -> None:
     """At the same model, also where another candidate is left: that one is not to blame."""
     vendor = Vendor(keys={"k-2"})
-    async with (
-        TestServer(vendor.app()) as server,
-        live_pipeline(
-            broker,
-            tmp_path,
-            str(server.make_url("")).rstrip("/"),
-            keys={"FIRST_KEY": "k-1", "SECOND_KEY": "k-2"},
-        ) as live,
-    ):
+    async with live_pipeline(broker, tmp_path, vendor, keys=TWO_KEYS) as live:
         route = {"models": models, "prefer_models": ["m"]}
         for number in range(3):
             await live.send(f"{len(models)}-keys-{number}", route=route)
@@ -253,15 +222,7 @@ async def test_a_key_that_was_set_aside_is_tried_again_at_a_hangup(
 ) -> None:
     """Its vendor took it back, and nobody wants to wait ten minutes."""
     vendor = Vendor(keys={"k-1"})
-    async with (
-        TestServer(vendor.app()) as server,
-        live_pipeline(
-            broker,
-            tmp_path,
-            str(server.make_url("")).rstrip("/"),
-            keys={"FIRST_KEY": "k-1", "SECOND_KEY": "k-2"},
-        ) as live,
-    ):
+    async with live_pipeline(broker, tmp_path, vendor, keys=TWO_KEYS) as live:
         for number in range(2):
             await live.send(f"aside-{number}")
             await live.topics.response(f"aside-{number}")
@@ -281,17 +242,11 @@ async def test_routes_and_limits_and_budgets_change_live(
     """From the next record on; what cannot change is named, and the rest changes all the same."""
     vendor = Vendor(keys={"k"})
     budget = {"name": "all", "tokens": 1_000_000}
-    async with (
-        TestServer(vendor.app()) as server,
-        live_pipeline(
-            broker,
-            tmp_path,
-            str(server.make_url("")).rstrip("/"),
-            keys={"VENDOR_KEY": "k"},
-            budgets=[budget],
-            routes={"default": {"candidates": ["vendor/m"]}},
-        ) as live,
-    ):
+    routes = {"default": {"candidates": ["vendor/m"]}}
+    sections = {"budgets": [budget], "routes": routes}
+    async with live_pipeline(
+        broker, tmp_path, vendor, keys={"VENDOR_KEY": "k"}, **sections
+    ) as live:
         vendor_entry = live.tree["providers"]["vendor"]
         await live.send("first")
         first = await live.topics.response("first")
@@ -328,12 +283,7 @@ async def test_bad_settings_change_nothing_and_are_told(
 ) -> None:
     """Every problem at once; the process goes on as before."""
     vendor = Vendor(keys={"k"})
-    async with (
-        TestServer(vendor.app()) as server,
-        live_pipeline(
-            broker, tmp_path, str(server.make_url("")).rstrip("/"), keys={"VENDOR_KEY": "k"}
-        ) as live,
-    ):
+    async with live_pipeline(broker, tmp_path, vendor, keys={"VENDOR_KEY": "k"}) as live:
         live.write_config(routes={"default": {"members": 1, "colour": "blue"}})
         await live.reloaded("refused")
         await live.send("goes-on")

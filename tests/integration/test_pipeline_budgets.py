@@ -37,6 +37,8 @@ async def test_a_burst_spends_no_more_than_the_budget(limited: Pipeline) -> None
     assert spent <= LIMIT
     assert {each.error.code for each in refused if each.error} == {"budget_exceeded"}
     assert not [line for each in refused for line in limited.paid(each.request_id)]
+    counted = limited.running.tally.metrics.registry.get_sample_value
+    assert counted("millrace_budget_refusals_total", {"budget": "openai"}) == len(refused)
 
     either = {"providers": ["openai", "ollama"], "prefer_providers": ["openai"]}
     long = {"max_output_tokens": 2_000}

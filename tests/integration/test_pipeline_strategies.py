@@ -83,6 +83,7 @@ async def test_a_race_takes_the_first_valid_answer_and_stops_the_others(
     assert response.provider == "gemini"
     assert response.ensemble is not None
     assert len(response.ensemble.cancelled) == 2
+    assert not response.cost_final
     await the_books_agree(pipeline, request_id)
     statuses = {row.status for row in pipeline.topics.ledger[request_id] if row.event == "spent"}
     assert statuses == {"completed", "cancelled"}
@@ -134,6 +135,33 @@ async def test_an_ensemble_in_each_of_its_modes(
     costs = [row.cost_usd for row in spent]
     assert None not in costs
     assert response.cost_usd == sum(cost for cost in costs if cost is not None)
+
+
+async def test_a_vote_by_embedding_pays_for_vectors_and_books_them(pipeline: Pipeline) -> None:
+    """Two answers mean the same in other words, and a third is the other way."""
+    commands = each_says(
+        openai="The mill race leads water to the wheel.",
+        anthropic="Wind turns the sails of the mill on the hill.",
+        gemini="To the wheel water leads the mill race.",
+    )
+    vote = {"vote_by": "embedding", "vote_similarity": 0.8, "embedder": "text-embedding-3-small"}
+    request_id, response = await ask(
+        pipeline, "ensemble", commands, stream=True, route={"members": 3, "quorum": 3, **vote}
+    )
+
+    assert response.status == "completed"
+    assert response.ensemble is not None
+    assert (response.ensemble.notes, response.ensemble.agreement) == ((), 0.666667)
+    assert [response.attempts[each].provider for each in response.ensemble.dissenting] == [
+        "anthropic"
+    ]
+    last = response.attempts[-1]
+    assert (last.role, last.model, last.status) == ("embed", "text-embedding-3-small", "completed")
+    assert {each.member for each in pipeline.topics.chunks[request_id]} == {0, 1, 2}
+    await the_books_agree(pipeline, request_id)
+    spent = [row for row in pipeline.topics.ledger[request_id] if row.event == "spent"]
+    assert response.cost_usd == sum(row.cost_usd or 0 for row in spent)
+    assert len(spent) == 4
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,38 @@ async def test_an_entry_out_of_reach_is_passed_by_before_the_first_call(
             assert (await said(pipeline))["anthropic"].state == "closed"
 
 
+async def test_a_plan_made_for_a_task_that_a_model_named_heeds_health(
+    broker: BrokerUnderTest, tmp_path: Path
+) -> None:
+    """The validator makes it, and it passes by what is out of reach as a router would."""
+    routes = {"reasoning": {"candidates": ["openai/*", "anthropic/*"], "allow_unlisted": False}}
+    named = json.dumps(json.dumps({"task": "reasoning", "confidence": 0.9}))
+    prompt = f'Would you? [[sim:where="Say what kind of work it is" answer={named}]]'
+    async with Simulator() as answering:
+        entries = provider_entries(answering.url)
+        entries["openai"]["base_url"] = f"{NOBODY}/openai/v1"
+        async with whole_pipeline(
+            broker,
+            tmp_path,
+            providers=entries,
+            health=HEALTH,
+            routes=routes,
+            classification={"models": ["llama3.2"]},
+        ) as pipeline:
+
+            async def known() -> bool:
+                reports = await said(pipeline)
+                return "openai" in reports and reports["openai"].state == "open"
+
+            await eventually(known, "the check of openai to fail")
+            wishes = {"prefer_providers": ["openai"]}
+            request_id = await pipeline.ask("unnamed", prompt=prompt, route=wishes)
+            response = await pipeline.topics.response(request_id)
+
+            assert (response.status, response.task) == ("completed", "reasoning")
+            assert [each.provider for each in response.attempts] == ["ollama", "anthropic"]
+
+
 async def test_an_entry_recovers_by_itself(broker: BrokerUnderTest, tmp_path: Path) -> None:
     """The next check that reaches it is enough; no call has to be risked."""
     async with Simulator() as answering:

@@ -26,6 +26,7 @@ async def test_a_private_request_never_leaves_local_hardware(
         }
         for mode in ("best_of", "merge", "chain")
     ]
+    wishes += [{"strategy": "ensemble", "members": 2, "min_members": 1, "vote_by": "embedding"}]
     wishes += [{"prefer_providers": ["openai"]}, {"models": ["gpt-4.1-mini", "llama3.2"]}]
     asked = [
         await pipeline.ask(

@@ -63,14 +63,18 @@ class ProgramEndedError(Exception):
 class Program:
     """A process of the harness that prints one line when it is ready."""
 
-    def __init__(self, *command: str) -> None:
+    def __init__(self, *command: str, folder: Path | None = None) -> None:
         self._command = command
+        self._folder = folder
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> str:
         """Return what it printed."""
         self._process = await asyncio.create_subprocess_exec(
-            *self._command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+            *self._command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            cwd=self._folder,
         )
         assert self._process.stdout is not None
         async with asyncio.timeout(_START_SECONDS):

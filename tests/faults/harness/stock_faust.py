@@ -20,7 +20,7 @@ from harness.outside import Program
 from harness.setting import Setting
 from harness.tape import Tape
 
-_WORKER = Path(__file__).parents[3] / "bench" / "worker_faust.py"
+_ROOT = Path(__file__).parents[3]
 _QUIET_SECONDS = 20.0
 """Nothing new for so long: then nothing more comes."""
 
@@ -56,7 +56,8 @@ async def stock_faust(
     await make_topics(cluster.bootstrap_servers, topics, partitions=cluster.partitions)
     port = cluster.to_provider.port
     command = (
-        *(sys.executable, str(_WORKER), "--name", name, "--bootstrap", cluster.bootstrap_servers),
+        *(sys.executable, "-m", "bench.worker_faust", "--name", name),
+        *("--bootstrap", cluster.bootstrap_servers),
         *("--upstream", f"http://127.0.0.1:{port}/openai/openai/v1", "--concurrency", "64"),
     )
     async with AsyncExitStack() as stack:
@@ -75,7 +76,7 @@ async def stock_faust(
                 names=("responses",),
             )
         )
-        worker = Program(*command)
+        worker = Program(*command, folder=_ROOT)
         await worker.start()
         stack.push_async_callback(worker.end)
         sending = asyncio.create_task(load.send(requests, kinds=kinds, per_second=per_second))

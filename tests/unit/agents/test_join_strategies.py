@@ -60,6 +60,7 @@ def test_the_first_valid_answer_wins_a_race_and_the_others_are_stopped() -> None
     assert (response.ensemble.decided_by, response.ensemble.decided_by_member) == ("first", 1)
     assert (response.ensemble.missing, response.ensemble.cancelled) == ((0, 2, 3), (0, 2))
     assert [each.members for each in topic.cancellations] == [(0, 2)]
+    assert not response.cost_final
 
 
 def test_an_invalid_answer_wins_no_race() -> None:
@@ -69,6 +70,7 @@ def test_an_invalid_answer_wins_no_race() -> None:
     topic.write(make_outcome(first, text="no JSON"), make_outcome(second, text="{}", seconds=2))
 
     assert (ended(topic).text, ended(topic).data) == ("{}", {})
+    assert ended(topic).cost_final
 
 
 def test_a_race_that_nobody_finishes_fails_with_the_last_error_and_keeps_what_was_said() -> None:
@@ -110,16 +112,18 @@ def test_a_request_all_of_whose_members_were_cancelled_is_cancelled() -> None:
     for call in first_calls(JOB, plan):
         topic.write(make_outcome(call, status="cancelled", cancelled="member"))
 
-    assert ended(topic).status == "cancelled"
+    assert (ended(topic).status, ended(topic).cost_final) == ("cancelled", True)
 
 
-def test_a_cancelled_request_ends_whatever_its_members_do() -> None:
-    """As the client wished."""
-    plan, topic = racing(2), OutcomesTopic()
-    first, second = first_calls(JOB, plan)
-    topic.write(make_outcome(first, status="cancelled", cancelled="request"), make_outcome(second))
+@pytest.mark.parametrize(("members", "final"), [(1, True), (2, False)])
+def test_a_cancelled_request_ends_whatever_its_members_do(members: int, final: bool) -> None:
+    """As the client wished; what the others cost until they stop is not in the response."""
+    plan, topic = racing(members), OutcomesTopic()
+    first, *others = first_calls(JOB, plan)
+    cancelled = make_outcome(first, status="cancelled", cancelled="request")
+    topic.write(cancelled, *map(make_outcome, others))
 
-    assert ended(topic).status == "cancelled"
+    assert (ended(topic).status, ended(topic).cost_final) == ("cancelled", final)
 
 
 @pytest.mark.parametrize(("quorum", "status"), [(2, "completed"), (3, "failed")])
@@ -142,6 +146,7 @@ def test_members_that_take_too_long_are_left_out_and_stopped(quorum: int, status
     assert response.ensemble is not None
     assert (response.ensemble.timed_out, response.ensemble.missing) == ((2,), (2,))
     assert [each.members for each in topic.cancellations] == [(2,)]
+    assert not response.cost_final
 
 
 def test_each_stage_has_its_own_time() -> None:
@@ -213,6 +218,56 @@ def judged(verdict: str | None, **rest: Any) -> OutcomesTopic:
     status = "failed" if verdict is None else "completed"
     topic.write(make_outcome(call, text=verdict or "", status=status, seconds=2))  # type: ignore[arg-type]
     return topic
+
+
+def embedding(*texts: str, mode: Any = "vote", **rest: Any) -> OutcomesTopic:
+    """Answers that are to be compared by vectors; nobody has made these yet."""
+    rule = VoteRule(by="embedding", similarity=0.9)
+    plan = ensemble_of(len(texts), mode, last="embed", vote=rule, **rest)
+    topic = OutcomesTopic()
+    answered(topic, plan, *texts)
+    return topic
+
+
+def test_a_vote_by_embedding_asks_for_a_vector_of_each_answer() -> None:
+    """In one call, of which no chunk is sent; the response names the members, and not that one."""
+    topic = embedding("It does not.", "Yes.", "No, never." + "!" * 9_000)
+    (call,) = topic.calls
+    assert (call.member, call.role, call.messages, call.tools) == (3, "embed", (), ())
+    assert [len(text) for text in call.inputs] == [12, 4, 6_000]
+    assert not call.model_copy(update={"job": make_job(stream=True)}).stream
+
+    topic.write(make_outcome(call, text="", embeddings=((1, 0.1), (0, 1), (1, 0)), seconds=3))
+
+    response = ended(topic)
+    assert (response.status, response.text) == ("completed", "It does not.")
+    assert response.embeddings == ()
+    verdict = response.ensemble
+    assert verdict is not None
+    assert (verdict.members, verdict.agreeing, verdict.dissenting) == (3, (0, 2), (1,))
+    assert (verdict.decided_by, verdict.notes) == ("vote", ())
+    assert [each.role for each in response.attempts] == ["answer"] * 3 + ["embed"]
+
+
+@pytest.mark.parametrize("fields", [{"status": "failed"}, {"embeddings": ((1.0,), (1.0,))}])
+def test_without_vectors_the_wording_decides_and_the_verdict_says_so(fields: Any) -> None:
+    """One vector for three answers is no answer either."""
+    topic = embedding("The cache is stale.", "Nobody knows.", "The cache is stale!!")
+    topic.write(make_outcome(topic.calls[0], **{"text": "", **fields}))
+
+    response = ended(topic)
+    assert response.ensemble is not None
+    assert response.ensemble.agreeing == (0, 2)
+    assert "embed" in response.ensemble.notes[0]
+
+
+@pytest.mark.parametrize("texts", [("Yes.", "yes", "**Yes**"), ("a", "a")])
+def test_answers_that_are_the_same_need_no_vectors(texts: tuple[str, ...]) -> None:
+    """Which would cost time and money, and change nothing."""
+    topic = embedding(*texts)
+
+    assert topic.calls == []
+    assert ended(topic).ensemble is not None
 
 
 def test_a_judge_chooses_by_number() -> None:

@@ -197,6 +197,49 @@ def test_rules_of_a_vote_are_the_requests_over_the_operators() -> None:
     assert planning.plan(job(), vote).member_timeout_s == 9
 
 
+EMBED: dict[str, Any] = {"capabilities": frozenset({"embeddings"}), "quality": 50}
+SMALL = offer("openai/small-vectors", price="0.1", max_inputs=2, **EMBED)
+LARGE = offer("openai/large-vectors", price="1", **EMBED)
+OWN = offer("gpu/own-vectors", **EMBED)
+BY_MEANING = Route(strategy="ensemble", vote_by="embedding", members=3)
+
+
+def embedders(planning: PlanRoute, **wishes: Any) -> list[str]:
+    """Who turns the answers into vectors, in order; none where nobody does."""
+    plan = planning.plan(job(), BY_MEANING.model_copy(update=wishes))
+    last = plan.members[-1]
+    if last.role != "embed":
+        return []
+    assert last.stage == 1
+    return [each.model for each in last.candidates]
+
+
+def test_a_vote_by_embedding_has_a_member_that_makes_vectors() -> None:
+    """The cheapest of equals that takes so many texts, the operator's, or the one named."""
+    offers = (*ALL, SMALL, LARGE, OWN)
+
+    assert embedders(planner(offers)) == ["own-vectors", "large-vectors"]
+    assert embedders(planner(offers), members=2)[1] == "small-vectors"
+    assert embedders(planner(offers, embedder=["openai/large*"]))[0] == "large-vectors"
+    assert embedders(planner(offers), embedder="openai/large-vectors")[0] == "large-vectors"
+    assert embedders(planner(offers), models=("mini", "big", "opus"))[0] == "own-vectors"
+    assert embedders(planner(offers), mode="merge") == []
+    assert embedders(planner(offers, vote_by="embedding"), vote_by=None)[0] == "own-vectors"
+
+
+def test_vectors_are_made_where_the_answers_may_be_seen_and_within_the_bound() -> None:
+    """A plan that cannot have them is refused, as one whose judge does not fit."""
+    private = {"sensitivity": "private", "members": 2}
+    unpriced = offer("openai/unpriced-vectors", hardware="cloud", **EMBED)
+
+    assert embedders(planner((*ALL, LARGE, OWN)), **private) == ["own-vectors"]
+    route = BY_MEANING.model_copy(update=private)
+    assert "no model fits as the one to embed" in refusal(planner((*ALL, LARGE)), route)
+    bound = BY_MEANING.model_copy(update={"max_cost_usd": Decimal(1)})
+    assert "its price is unknown" in refusal(planner((*ALL, unpriced)), bound)
+    assert planner((*ALL, LARGE)).plan(job(), bound).members[-1].role == "embed"
+
+
 def tiers(plan: Plan) -> list[list[str]]:
     """The models of each tier of the first member."""
     found: dict[int, list[str]] = {}

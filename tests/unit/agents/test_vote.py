@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from millrace.agents.normalise import normalised
+from millrace.agents.similarity import cosine
 from millrace.agents.vote import Ballot, vote
 from millrace.schemas.call import VoteRule
 from millrace.schemas.errors import PipelineError
@@ -184,6 +185,40 @@ def test_the_rule_says_which_answers_are_the_same(
     }
 
     assert vote(answers, data={}, rule=rule).agreeing == agreeing
+
+
+BY_MEANING = VoteRule(by="embedding", similarity=0.9)
+
+
+def test_a_vote_by_embedding_compares_vectors_directly_or_by_way_of_others() -> None:
+    """Whatever the words are; and by the words where nobody made vectors of them."""
+    answers = {0: "no", 1: "it does not", 2: "never", 3: "yes", 4: "yes!"}
+    vectors = {0: (1.0, 0.0), 1: (2.0, 0.6), 2: (0.85, 0.5), 3: (0.0, 1.0), 4: (-1.0, 0.0)}
+
+    ballot = vote(answers, data={}, rule=BY_MEANING, vectors=vectors)
+    assert (ballot.agreeing, ballot.dissenting) == ((0, 1, 2), (3, 4))
+    by_words = vote(answers, data={}, rule=BY_MEANING.model_copy(update={"similarity": 0.5}))
+    assert by_words.agreeing == (3, 4)
+
+
+@settings(max_examples=100)
+@given(
+    st.integers(1, 8).flatmap(
+        lambda size: st.lists(
+            st.lists(st.floats(-1e200, 1e200), min_size=size, max_size=size).map(tuple),
+            min_size=2,
+            max_size=2,
+        )
+    )
+)
+def test_a_cosine_is_a_share_whatever_the_numbers(pair: list[tuple[float, ...]]) -> None:
+    """Also where squares are too large or too small for a float."""
+    one, other = pair
+    found = cosine(one, other)
+
+    assert 0.0 <= found <= 1.0
+    assert found == cosine(other, one)
+    assert cosine((0.1, 0.7), (0.1, 0.7)) == 1.0
 
 
 def test_a_vote_by_field_compares_that_field_alone() -> None:

@@ -18,8 +18,7 @@ NOTHING: dict[str, Any] = {
     "prompt": None, "inputs": [], "dimensions": None, "task": None, "template": None,
     "variables": [], "models": [], "providers": [], "strategy": None, "members": None,
     "hardware": None, "private": False, "max_cost": None, "max_tokens": None, "temperature": None,
-    "schema": None, "stream": False, "team": None, "lane": None, "tags": [], "request_id": None,
-    "conversation": None, "reply_to": None, "deadline": None, "now": NOW,
+    "schema": None, "now": NOW,
 }  # fmt: skip
 
 

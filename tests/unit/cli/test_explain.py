@@ -109,6 +109,23 @@ def test_a_refusal_is_told_with_its_code(options: tuple[str, ...]) -> None:
         assert result.stdout.startswith("rejected (no_route): no model fits")
 
 
+def test_options_make_the_request_as_they_do_for_sending() -> None:
+    """So that what is about to be sent can be tried by changing one word."""
+    options = ["--prompt", "x", "--task", "reasoning", "--private", "--max-tokens", "10"]
+    result = CliRunner().invoke(app, [*options, "--json"])
+
+    found = json.loads(result.stdout)
+    assert (found["task"], found["task_source"]) == ("reasoning", "named")
+    assert {each["provider"] for each in found["candidates"]} == {"gpu"}
+
+
+def test_options_do_not_go_with_a_file() -> None:
+    """One of the two would be passed over without a word."""
+    result = CliRunner().invoke(app, ["-", "--prompt", "x"], input='{"prompt": "y"}')
+
+    assert "one or the other" in str(result.exception)
+
+
 def test_what_is_no_request_is_wrong_usage(tmp_path: Path) -> None:
     """The file and the field are named."""
     (tmp_path / "bad.json").write_text('{"prompt": "x", "colour": "blue"}')

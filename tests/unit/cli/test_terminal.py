@@ -124,6 +124,15 @@ def test_an_answer_without_chunks_is_written_whole() -> None:
     assert "".join(written) == "Hello\n1: completed\n"
 
 
+def test_a_cost_that_is_not_final_says_so() -> None:
+    """More is booked once the calls have stopped that lost a race."""
+    transcript, written = _transcript(inline=True)
+    usage = {"input_tokens": 1, "output_tokens": 2, "source": "reported"}
+    transcript.response(_response("Hi", usage=usage, cost_usd="0.5", cost_final=False))
+
+    assert "".join(written) == "Hi\n1: completed · 1+2 tokens · $0.50 so far\n"
+
+
 def test_another_attempt_begins_the_answer_again() -> None:
     """What came before it is void, and what comes late of it is not shown."""
     transcript, written = _transcript(inline=True)

@@ -43,6 +43,7 @@ class Bench:
     publisher: RecordingPublisher = field(default_factory=RecordingPublisher)
     changelog: dict[bytes, bytes] = field(default_factory=dict)
     alerts: list[BudgetAlert] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)
     offset: int = -1
 
     def __post_init__(self) -> None:
@@ -60,6 +61,7 @@ class Bench:
             topics=TopicNames(),
             states=table,
             on_alert=self.alerts.append,
+            on_refusal=self.refusals.append,
         )
         self.processor.restore({0, 1})
 
@@ -131,7 +133,8 @@ async def test_the_last_budget_sends_the_call_to_its_provider() -> None:
 
 async def test_a_refused_call_becomes_a_failed_outcome_of_its_attempt() -> None:
     """For which nothing can have been spent; the budgets that had granted it get it back."""
-    (release, outcome) = await Bench().read(
+    bench = Bench()
+    (release, outcome) = await bench.read(
         claim(usd="1.5", pending=("b",), granted=("a",)), seconds=2
     )
 
@@ -146,6 +149,7 @@ async def test_a_refused_call_becomes_a_failed_outcome_of_its_attempt() -> None:
     assert "budget 'b' has 1 of 1 US dollars left" in refused.error.message
     assert refused.finished_at == EPOCH + timedelta(seconds=2)
     assert refused.timing.queued_ms == 2000
+    assert bench.refusals == ["b"]
 
 
 @pytest.mark.parametrize(("candidates", "end"), [(1, "error"), (2, "restarted")])

@@ -6,9 +6,14 @@ aiohttp. A client that fails is told of as such. One that does not end in time c
 rate that it would have had by ending at that moment, more than it reached.
 """
 
+import os
+import sys
+
+if not __package__:  # run by its path: this folder would hide Python's own `http`
+    sys.path[0] = sys.path[0].rpartition("/")[0]
+
 import argparse
 import asyncio
-import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
@@ -18,10 +23,10 @@ from typing import Any
 import httpx
 import orjson
 import uvloop
-from children import Child, python, say_ready, split_cores, until_stdin_closes
-from goals import judge
-from streamed_call import deltas, session
 
+from bench.children import Child, python, say_ready, split_cores, until_stdin_closes
+from bench.goals import judge
+from bench.streamed_call import deltas, session
 from millrace.providers.entry import Timeouts
 from millrace.providers.transport import build_client
 
@@ -112,7 +117,7 @@ def run(given: argparse.Namespace) -> None:
     own, others = split_cores()
     os.sched_setaffinity(0, others)
     with ExitStack() as stack:
-        upstream = stack.enter_context(Child(python("upstream.py"), cores=others)).said["url"]
+        upstream = stack.enter_context(Child(python("upstream"), cores=others)).said["url"]
         print(f"{given.streams} streams of {given.tokens} tokens, {given.at_once} at once")
         rates: dict[str, list[float]] = {client: [] for client in CLIENTS}
         for _ in range(given.rounds):
@@ -121,7 +126,7 @@ def run(given: argparse.Namespace) -> None:
                 options = ["--client", client, "--upstream", upstream]
                 for name in ("streams", "at_once", "latency_ms", "tokens", "seconds"):
                     options += [f"--{name.replace('_', '-')}", str(getattr(given, name))]
-                with Child(python("http_streams.py", *options), cores=own) as child:
+                with Child(python("http", *options), cores=own) as child:
                     said = child.said
                 rates[client].append(_rate(client, said, given.streams))
                 if said["failed"] is None:
