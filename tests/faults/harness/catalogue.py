@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
-from harness.cluster import SESSION_SECONDS
 from harness.fault import Fault, kill, together
 from harness.load import ANYWHERE, GENTLE, PROMPT
 from harness.outside import ROLES
@@ -26,10 +25,19 @@ def _frozen(role: str) -> _Inject:
 
     async def inject(setting: Setting) -> None:
         setting.cluster.workers[role].freeze()
-        await asyncio.sleep(SESSION_SECONDS * 1.5)
+        await _let_go(setting, role, left=0)
         setting.cluster.workers[role].thaw()
 
     return inject
+
+
+async def _let_go(setting: Setting, role: str, *, left: int) -> None:
+    """Wait until the role's groups have noticed, and so many members are left."""
+    await setting.membership.until(
+        setting.watch.groups_of(role),
+        lambda members: members.count == left,
+        f"the {role} that is frozen to be let go",
+    )
 
 
 def _zombie(role: str) -> _Inject:
@@ -39,7 +47,7 @@ def _zombie(role: str) -> _Inject:
         name = f"{role}-second"
         await setting.cluster.add(role, name=name)
         await setting.freeze(role)
-        await asyncio.sleep(SESSION_SECONDS * 1.5)
+        await _let_go(setting, role, left=1)
         setting.cluster.workers[role].thaw()
         await asyncio.sleep(1.0)
         await setting.cluster.remove(name)
@@ -235,7 +243,7 @@ BROKER = (
     Fault("broker slow", _broker_slow),
     Fault("slow consumer", _slow_consumer),
 )
-BROKER_AWAY_LONG = Fault("broker away for 60 s", _broker_away(60.0), excused=True, seconds=120)
+BROKER_AWAY_LONG = Fault("broker away for 60 s", _broker_away(60.0), excused=True)
 PROVIDER = (
     Fault("connections to the provider reset", _provider_reset, kinds=ANYWHERE),
     Fault("provider connections half-open", _provider_half_open, kinds=ANYWHERE),

@@ -4,7 +4,7 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
@@ -120,14 +120,24 @@ class Load:
         return body
 
     async def send(
-        self, count: int, *, kinds: Sequence[Kind] = KINDS, per_second: float = 0.0
+        self,
+        count: int,
+        *,
+        kinds: Sequence[Kind] = KINDS,
+        per_second: float = 0.0,
+        enough: Callable[[], bool] = lambda: False,
     ) -> list[str]:
-        """Send so many, drawn by their shares; returns their ids once the broker has them all."""
+        """Send so many, drawn by their shares; returns their ids once the broker has them all.
+
+        Those that are sent at a pace end when there have been `enough`.
+        """
         chosen = self._random.choices(kinds, weights=[kind.share for kind in kinds], k=count)
         if not per_second:
             return await self._send_at_once(chosen)
         ids = []
         for kind in chosen:
+            if enough():
+                break
             request_id, value = self._next(kind)
             await self.send_raw(value, key=request_id.encode())
             ids.append(request_id)
