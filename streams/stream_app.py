@@ -33,7 +33,7 @@ UNDER_WAY = 2_000
 _RUNS_BUFFERED = 200
 """Fetched and not yet processed, at most; a run is up to `LONGEST_RUN` records."""
 
-_RECORDS_A_TURN = 5
+_RECORDS_A_TURN = 20
 """Of a run, before others on the event loop have their turn."""
 
 
