@@ -81,6 +81,4 @@ def estimate_complexity(job: Job, *, prompt_tokens: int) -> Complexity:
         + _STEPS_WEIGHT * steps
         + _DEMANDS_WEIGHT * demands
     )
-    return Complexity(
-        value=round(value, 2), length=length, task=task, steps=steps, demands=demands
-    )
+    return Complexity(value=round(value, 2), length=length, task=task, steps=steps, demands=demands)

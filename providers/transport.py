@@ -80,9 +80,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         response = await self._exchange(request)
         if response is None:
             raise httpx.RemoteProtocolError("the server does not answer in HTTP")
-        return httpx.Response(
-            response.status, headers=response.raw_headers, stream=Body(response), request=request
-        )
+        return _Response(response, request)
 
     async def _exchange(self, request: httpx.Request) -> aiohttp.ClientResponse | LeanReply | None:
         session = self._session or self._open()
@@ -149,6 +147,11 @@ class Body(httpx.AsyncByteStream):
         return self
 
     @property
+    def headers(self) -> Mapping[str, str]:
+        """The reply's; names are found in any case, and listed as the server wrote them."""
+        return self._response.headers
+
+    @property
     def compressed(self) -> bool:
         """Whether it is as the server compressed it, though it was asked not to."""
         return "content-encoding" in self._response.headers
@@ -177,6 +180,30 @@ class Body(httpx.AsyncByteStream):
             self._response.release()
         else:
             self._response.close()
+
+
+class _Response(httpx.Response):
+    """A reply whose headers become httpx's, each checked and copied, once somebody asks for them.
+
+    Whoever reads `Body.headers` need not.
+    """
+
+    def __init__(
+        self, response: aiohttp.ClientResponse | LeanReply, request: httpx.Request
+    ) -> None:
+        super().__init__(response.status, stream=Body(response), request=request)
+        self._raw_headers: Any = response.raw_headers
+
+    @property
+    def headers(self) -> httpx.Headers:  # type: ignore[override]
+        """The reply's headers."""
+        if self._raw_headers is not None:
+            self._made, self._raw_headers = httpx.Headers(self._raw_headers), None
+        return self._made
+
+    @headers.setter
+    def headers(self, headers: httpx.Headers) -> None:
+        self._made, self._raw_headers = headers, None
 
 
 class _Client(httpx.AsyncClient):

@@ -129,7 +129,7 @@ class Metrics:
 
     def refused(self, budget: str) -> None:
         """Count a call that a budget refused."""
-        self._refusals.labels(budget).inc()
+        self._refusals.add((budget,))
 
     def reloaded(self, result: ReloadResult) -> None:
         """Count new settings."""
