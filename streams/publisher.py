@@ -150,7 +150,7 @@ class Publisher:
         topic: str,
         value: bytes | None,
         key: bytes | None,
-        headers: list[tuple[str, bytes]],
+        headers: list[tuple[str, bytes | None]],
         partition: int | None,
         *,
         essential: bool,
