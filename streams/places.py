@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 
 from millrace.providers.rate_limit import Reservation
+from millrace.providers.running_loop import running_loop
 
 _SPARE = 2.0
 """How many times as many prepare as take a place while one prepares: the broker acknowledges
@@ -97,7 +98,7 @@ class Places:
         if not self._waiting and self._free:
             self.taken += 1
             return
-        ready = asyncio.get_running_loop().create_future()
+        ready = running_loop().create_future()
         self._waiting.append(ready)
         try:
             await ready
