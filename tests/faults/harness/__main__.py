@@ -129,7 +129,7 @@ def main() -> int:
     parser.add_argument("--fuzz", type=int, default=100_000, help="how many bad inputs")
     parser.add_argument("--per-second", type=float, default=400.0, help="of them")
     parser.add_argument(
-        "--beside", type=int, default=450, help="requests to each, beside stock Faust"
+        "--beside", type=int, default=600, help="requests to each, beside stock Faust"
     )
     parser.add_argument("--report", type=Path, default=Path(".millrace/faults"))
     given = parser.parse_args()

@@ -22,11 +22,13 @@ _QUIET_SECONDS = 20.0
 """Nothing new for so long: then nothing more comes."""
 _OPENAI = {"providers": ["openai"]}
 KINDS = (
-    Kind("plain", 1, fields={"route": _OPENAI}),
-    Kind("streamed", 1, "latency=150 tokens=20 pace=60", {"stream": True, "route": _OPENAI}),
+    Kind("plain", 6, fields={"route": _OPENAI}),
+    Kind("streamed", 3, "latency=150 tokens=20 pace=60", {"stream": True, "route": _OPENAI}),
+    Kind("slow", 1, "latency=2500", {"route": _OPENAI}),
 )
-"""Nothing is wrong with these upstream: each is worth one call."""
-PER_SECOND = 15.0
+"""Nothing is wrong with these upstream, and each is worth one call; some take longer than others,
+as models do."""
+PER_SECOND = 30.0
 
 
 class Contender(Protocol):
