@@ -1,7 +1,7 @@
 """The embedded engine on a disk of its own that gets full, again and again.
 
-Writes calls with the disk as good as full, makes room, writes on, and reads all of it back. Prints
-JSON: what the sink said meanwhile, and what the books hold in the end.
+Writes calls while the disk fills up, and when it is as good as full; makes room, writes on, and
+reads all of it back. Prints JSON: what the sink said meanwhile, and what the books hold in the end.
 Usage: engine_on_a_full_disk.py FOLDER_WITH_A_DISK_OF_ITS_OWN LEAST_FREE_BYTES ROUNDS
 """
 
@@ -21,6 +21,7 @@ from millrace.sinks.query import ClickHouseReader
 from millrace.sinks.settings import ClickHouseSettings
 
 ROWS = 3_000
+ALMOST_FULL = 8 << 20
 NOW = datetime.now(UTC)
 
 
@@ -71,6 +72,12 @@ def fill(folder: Path, leave: int) -> Path:
     return filler
 
 
+async def until_nothing_merges(reader: ClickHouseReader) -> None:
+    """Wait until merges that were told to stop have stopped."""
+    while int((await reader.query("SELECT count() FROM system.merges")).rows[0][0]):  # noqa: ASYNC110 (in the engine)
+        await asyncio.sleep(0.05)
+
+
 async def main(folder: Path, least: int, rounds: int) -> None:
     """Go through the rounds."""
     settings = ClickHouseSettings.model_validate(
@@ -84,8 +91,17 @@ async def main(folder: Path, least: int, rounds: int) -> None:
     for _ in range(rounds):
         for _ in range(2):
             await sink.write(calls.batch())
-        filler = fill(folder, draw.randrange(3_000_000))
+        fill(folder, ALMOST_FULL)
         waiting = calls.batch()
+        try:
+            await sink.write(waiting)
+        except SinkUnavailableError as error:
+            said.add(error.message)
+            # It has told them to stop, and does so before the rest of the disk is taken.
+            await until_nothing_merges(reader)
+        else:
+            waiting = calls.batch()
+        filler = fill(folder, draw.randrange(3_000_000))
         for _ in range(10):
             try:
                 await sink.write(waiting)
