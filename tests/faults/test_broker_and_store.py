@@ -8,20 +8,25 @@ import pytest
 from broker_under_test import BrokerUnderTest
 from kafka_process import KafkaProcess
 from pipeline_books import open_books, the_books_are_right
-from pipeline_lag import all_is_committed
+from pipeline_lag import all_is_committed, lag
 from pipeline_under_test import Pipeline, whole_pipeline
 
 from millrace.streams.roles import ALL_ROLES
+from millrace.streams.topics import TopicNames
 
 
 class Store(Protocol):
-    """A ClickHouse that can be frozen."""
+    """A ClickHouse that can be frozen, or whose disk can be filled."""
 
     url: str
 
     def freeze(self) -> None: ...
 
     def thaw(self) -> None: ...
+
+    def fill_disk(self) -> None: ...
+
+    def free_disk(self) -> None: ...
 
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
@@ -91,3 +96,31 @@ async def test_a_store_that_is_away_holds_nothing_up_and_misses_nothing(
 
         await all_end_well(pipeline, [first, *asked])
         assert sink.stored > stored
+
+
+async def test_a_store_whose_disk_is_full_holds_nothing_up_and_misses_nothing(
+    real_broker: BrokerUnderTest, tmp_path: Path, store_on_a_small_disk: Store
+) -> None:
+    """A server's real disk: what comes meanwhile waits uncommitted, and is stored afterwards."""
+    store = store_on_a_small_disk
+    clickhouse = {"url": store.url, "batch_seconds": 0.2}
+    async with whole_pipeline(
+        real_broker, tmp_path, roles=ALL_ROLES, clickhouse=clickhouse
+    ) as pipeline:
+        first = [await pipeline.ask("before", stream=True) for _ in range(20)]
+        await all_end_well(pipeline, first)
+        await all_is_committed(pipeline)
+        sink = pipeline.running.sink
+        assert sink is not None
+        stored = sink.stored
+        store.fill_disk()
+        asked = [await pipeline.ask("meanwhile", stream=True) for _ in range(50)]
+        for request_id in asked:
+            assert (await pipeline.topics.response(request_id)).status == "completed"
+        usage = TopicNames(pipeline.settings.kafka.topic_prefix).usage
+        assert await lag(pipeline, "sink", usage) >= len(asked)
+        assert sink.stored == stored
+        store.free_disk()
+
+        await all_end_well(pipeline, [*first, *asked])
+        await all_is_committed(pipeline)

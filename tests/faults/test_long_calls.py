@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from broker_under_test import BrokerUnderTest
+from pipeline_lag import lag
 from pipeline_process import RoleProcess
 from pipeline_under_test import (
     eventually,
@@ -17,6 +18,7 @@ from pipeline_under_test import (
 
 from millrace.streams.roles import Role
 from millrace.streams.settings import Settings
+from millrace.streams.topics import TopicNames
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
@@ -112,11 +114,12 @@ async def test_calls_beyond_what_a_caller_may_hold_stay_on_their_topic(
             Settings.model_validate(tree), real_broker, roles=roles
         ) as running:
             (caller,) = running.callers
+            calls = TopicNames(pipeline.settings.kafka.topic_prefix).calls("openai")
             for _ in range(count):
                 await pipeline.ask("beyond", simulate="hang", route={"providers": ["openai"]})
 
             async def all_wait() -> bool:
-                return await caller.lag() == count - 4
+                return await lag(pipeline, "caller-openai", calls) == count
 
             await eventually(all_wait, "all calls to be on their topic")
             assert caller.in_flight == 4

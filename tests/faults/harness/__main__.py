@@ -19,6 +19,7 @@ from pathlib import Path
 
 from aiokafka.errors import KafkaError
 from harness import oracle
+from harness.beside import compare, millrace
 from harness.catalogue import CATALOGUE
 from harness.cluster import cluster
 from harness.crash import CRASHES, Crash, crash
@@ -26,9 +27,7 @@ from harness.fault import Fault, Injected, inject
 from harness.fuzz import fuzz
 from harness.report import Report
 from harness.setting import Setting, setting
-from harness.stock_faust import millrace, stock_faust
-
-_KILLS = 4
+from harness.stock_faust import stock_faust
 
 
 async def run(given: argparse.Namespace) -> Report:
@@ -58,12 +57,15 @@ async def run(given: argparse.Namespace) -> Report:
             _note(report, running)
             say(f"judged: {oracle.shown(report.judged) or 'everything holds'}")
             if given.beside:
-                for program in (stock_faust, millrace):
-                    loss = await program(
-                        running, seed=given.seed, requests=given.beside, kills=_KILLS
-                    )
+                programs = (stock_faust, millrace)
+                async for loss in compare(
+                    running, programs, seed=given.seed, requests=given.beside
+                ):
                     report.losses.append(loss)
-                    say(f"{loss.name}: {loss.lost} of {loss.sent} lost")
+                    say(
+                        f"{loss.fault}: {loss.name}: {loss.lost} of {loss.sent} lost, "
+                        f"{loss.paid_again} paid again, {loss.untold} calls in no books"
+                    )
     if given.fuzz:
         with tempfile.TemporaryDirectory(prefix="millrace-fuzz-") as folder:
             # Not through the proxies: times are compared.
@@ -118,7 +120,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None, help="drawn, and printed, when not given")
     parser.add_argument("--only", default="", help="faults whose names hold this")
     parser.add_argument("--fuzz", type=int, default=100_000, help="how many bad inputs")
-    parser.add_argument("--beside", type=int, default=600, help="requests beside stock Faust")
+    parser.add_argument(
+        "--beside", type=int, default=600, help="requests to each, beside stock Faust"
+    )
     parser.add_argument("--report", type=Path, default=Path(".millrace/faults"))
     given = parser.parse_args()
     if not any(given.only in one.name for one in (*CATALOGUE, *CRASHES)):

@@ -176,7 +176,7 @@ def every_call_is_in_the_ledger(tape: Tape, lines: Sequence[dict[str, Any]]) -> 
         entry.body["row_id"] for entry in tape.entries["usage"] if entry.schema == "usage-event"
     }:
         booked[row.split("/", 1)[0]] += 1
-    asked = Counter(request_id for request_id, _ in _by_request(lines))
+    asked = Counter(request_id for request_id, _ in by_request(lines))
     return [
         f"{request_id} was asked {count} times and booked {booked[request_id]} times"
         for request_id, count in asked.items()
@@ -202,7 +202,7 @@ async def books_are_right(reader: ClickHouseReader, lines: Sequence[dict[str, An
             reported[row["request_id"]][_tokens(row)] += 1
     told: dict[str, Counter[tuple[int, int, int]]] = defaultdict(Counter)
     asked: Counter[str] = Counter()
-    for request_id, line in _by_request(lines):
+    for request_id, line in by_request(lines):
         asked[request_id] += 1
         if line["usage_reported"] and line["ended"] == "complete":
             told[request_id][
@@ -311,7 +311,7 @@ def shown(wrong: Sequence[str]) -> str:
     return "; ".join(wrong[:_SHOWN]) + more
 
 
-def _by_request(lines: Sequence[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
+def by_request(lines: Sequence[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
     """Lines with the request that each belongs to; a spent directive leaves no label."""
     labels = {line["messages_sha256"]: line["label"] for line in lines if line["label"]}
     return [

@@ -49,6 +49,8 @@ class Removal:
     """The way of failing that the fix is for, as numbered in docs/reliability.md."""
     fix: str
     """What is taken out, in words."""
+    without: str
+    """How the tests fail then, in words."""
     tests: tuple[str, ...]
     """Each of them must fail; as pytest names them."""
     says: str
