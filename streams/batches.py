@@ -7,16 +7,13 @@ when a topic is known and its batch has room takes one.
 
 import asyncio
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.partitioner import murmur2
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
+from millrace.client.key_hash import positive_hash
 from millrace.streams.deliveries import BatchDelivery
-
-_KEYS_HASHED = 16_384
 
 _size = DefaultRecordBatchBuilder.estimate_size_in_bytes
 
@@ -112,13 +109,3 @@ class _Watched:
     def __init__(self, future: "asyncio.Future[Any]") -> None:
         self.future = future
         self.essential = False
-
-
-@lru_cache(maxsize=_KEYS_HASHED)
-def positive_hash(key: bytes) -> int:
-    """What Kafka's default partitioner makes of a key; modulo the partitions it is the choice.
-
-    Remembered for the keys of late: a request's key comes back with each of its records, and the
-    hash (murmur2) is computed in Python.
-    """
-    return int(murmur2(key)) & 0x7FFFFFFF

@@ -181,7 +181,12 @@ def watch_all(states: StateTable, clock: JoinClock, held: set[int]) -> None:
     """Set the clock by the table, after partitions have changed hands."""
     for key, partition, touched, payload in states.items():
         if partition in held and not isinstance(payload, int):
-            due = open_until(_load(touched, payload))
+            try:
+                due, request_id = open_until(_load(touched, payload)), key.decode()
+            except ValueError:
+                # Not ours; the first outcome that meets it becomes a dead letter.
+                log.warning("state.unreadable", table=states.name, key=repr(key))
+                continue
             if due is not None:
-                clock.watch(key.decode(), due=due, partition=partition)
+                clock.watch(request_id, due=due, partition=partition)
     clock.hold(held)

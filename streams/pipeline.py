@@ -21,6 +21,7 @@ from millrace.streams.discovery import pull_missing_models, with_listed_models
 from millrace.streams.embedded.broker import EmbeddedBroker
 from millrace.streams.embedded.topic_admin import EmbeddedTopicAdmin
 from millrace.streams.engine_owner import announce_owner
+from millrace.streams.existing_topics import ExistingTopics
 from millrace.streams.header_names import read_any_header_name
 from millrace.streams.health_view import HealthView
 from millrace.streams.kafka_connection import reconnect_after_resets
@@ -156,8 +157,9 @@ class _Process:
         on_ready: Callable[[RunningPipeline], None] | None,
     ) -> None:
         settings, running = self._settings, self._running
+        existing = ExistingTopics(admin=self._admin)
         publisher = await stack.enter_async_context(
-            Publisher(settings=settings.kafka, on_failure=self._fail)
+            Publisher(settings=settings.kafka, on_failure=self._fail, existing=existing)
         )
         patient = await stack.enter_async_context(
             Publisher(
@@ -179,7 +181,7 @@ class _Process:
             ),
             tally=running.tally,
             live=self._live,
-            admin=self._admin,
+            existing=existing,
             on_failure=self._fail,
         )
         sink, reader = await self._open_store(stack)

@@ -4,8 +4,8 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from millrace.client.key_hash import positive_hash
 from millrace.schemas.ids import request_id_at
-from millrace.streams.batches import positive_hash
 from millrace.streams.dead_letters import RawRecord
 
 ORIGIN_HEADER = "millrace-origin"

@@ -114,7 +114,7 @@ class StreamApp:
             stream_buffer_maxsize=_RUNS_BUFFERED,
             table_standby_replicas=0,
         )
-        consume_in_runs(self.app)
+        consume_in_runs(self.app, isolation_level=kafka.isolation_level)
         # Faust speaks through logging; what it says at level INFO is for its own developers.
         for name in ("faust", "mode"):
             logging.getLogger(name).setLevel(logging.WARNING)
