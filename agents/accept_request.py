@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -16,7 +16,11 @@ from millrace.schemas.call import Job, PromptRef
 from millrace.schemas.errors import InvalidEventError
 from millrace.schemas.message import Message
 from millrace.schemas.request import OutputSpec, Request
+from millrace.schemas.unchecked import unchecked
 from millrace.schemas.vocabulary import TaskType
+
+# What a request says has been checked when it was read.
+_job, _message = unchecked(Job), unchecked(Message)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +63,7 @@ class AcceptRequest:
         self.check_reply_to(request.reply_to)
         prepared = self._prepare(request, guess or self.guess_task(request))
         self._check_output(prepared.output)
-        return Job(
+        return _job(
             request_id=request_id,
             task=prepared.task,
             team=request.team,
@@ -144,7 +148,7 @@ class AcceptRequest:
         latest = accepted_at + timedelta(seconds=self.policy.max_deadline_seconds)
         if asked is None:
             return accepted_at + timedelta(seconds=self.policy.default_deadline_seconds)
-        return min(asked, latest)
+        return min(asked.astimezone(UTC), latest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +162,7 @@ class _Prepared:
 def _given_messages(request: Request) -> tuple[Message, ...]:
     if request.inputs:
         return ()
-    return request.messages or (Message(role="user", content=request.prompt or ""),)
+    return request.messages or (_message(role="user", content=request.prompt or ""),)
 
 
 def _matches(topic: str, patterns: tuple[str, ...]) -> bool:

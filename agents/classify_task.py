@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from millrace.agents.task_signals import CODE, SHAPES, WITH_CODE, WORDS
+from millrace.agents.task_signals import CODE, SHAPES, WITH_CODE, WORDS, Shape
 from millrace.schemas.message import Message
 from millrace.schemas.vocabulary import TaskSource, TaskType
 
@@ -97,14 +97,21 @@ def classify_task(messages: Sequence[Message]) -> TaskGuess:
     tally = _Tally()
     prose = _BLOCK.sub(" ", text).lower()
     _read_words(_WORD.findall(prose), tally)
-    for shape, gains in SHAPES:
-        if shape.search(text):
-            for task, weight in gains:
+    for shape in SHAPES:
+        if _may_have(shape, text) and shape.pattern.search(text):
+            for task, weight in shape.gains:
                 tally.add(task, _FORM, weight)
     if CODE.search(text):
         for task, weight in WITH_CODE:
             tally.add(task, _CODE, weight)
     return _decide(tally)
+
+
+def _may_have(shape: Shape, text: str) -> bool:
+    for each in shape.needs:  # noqa: SIM110 (any() with a generator takes twice as long)
+        if each in text:
+            return True
+    return False
 
 
 def _read_words(words: Sequence[str], tally: _Tally) -> None:

@@ -13,9 +13,12 @@ from millrace.agents.rank_offers import Selection
 from millrace.agents.route_wishes import RouteWishes
 from millrace.agents.screen_offers import Screen
 from millrace.schemas.call import CascadeRule, MemberPlan, VoteRule
+from millrace.schemas.unchecked import unchecked
 from millrace.schemas.vocabulary import EnsembleMode, MemberRole
 
 _PAIR = 2
+
+_planned = unchecked(MemberPlan)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,7 +249,7 @@ def _deal(choice: Choice, wishes: RouteWishes, *, calls: int) -> tuple[list[list
 def _member(
     hand: Sequence[Offer], *, role: MemberRole = "answer", stage: int = 0, weight: float = 1.0
 ) -> MemberPlan:
-    return MemberPlan(
+    return _planned(
         candidates=tuple(offer.planned for offer in hand), role=role, stage=stage, weight=weight
     )
 

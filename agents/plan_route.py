@@ -34,10 +34,13 @@ from millrace.schemas.errors import ConfigurationError, InvalidEventError
 from millrace.schemas.message import ImagePart, Message
 from millrace.schemas.record import canonical_json
 from millrace.schemas.request import Route
+from millrace.schemas.unchecked import unchecked
 from millrace.schemas.vocabulary import Capability, Strategy, TaskType
 
 _NEAREST_SHOWN = 5
 _BAR_STEP = 5
+
+_plan = unchecked(Plan)
 
 _COMPOSE: dict[Strategy, Callable[[Choice, RouteWishes], Composed]] = {
     "parallel": race,
@@ -148,7 +151,7 @@ class PlanRoute:
                 f"{self._unknown_names(route)}"
                 f"passed over: {_nearest(selection.nearest or passed_over)}"
             )
-        return Plan(
+        return _plan(
             strategy=strategy,
             members=draft.members,
             mode=draft.mode,

@@ -15,8 +15,11 @@ from millrace.schemas.errors import ErrorInfo
 from millrace.schemas.message import ToolCall
 from millrace.schemas.outcome import AttemptOutcome, Refusal
 from millrace.schemas.response import CascadeVerdict, EnsembleVerdict, Quality, Response
+from millrace.schemas.unchecked import unchecked
 from millrace.schemas.usage import Timing, Usage
 from millrace.schemas.vocabulary import FinishReason, TerminalStatus
+
+_ended = unchecked(Response)
 
 
 def ended_by_refusal(refusal: Refusal) -> Response:
@@ -201,7 +204,7 @@ def _response(
     quality: Quality | None = None,
     error: ErrorInfo | None = None,
 ) -> Response:
-    return Response(
+    return _ended(
         request_id=job.request_id,
         status=status,
         text=text,

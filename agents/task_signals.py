@@ -6,6 +6,7 @@ they end in `*`.
 """
 
 import re
+from typing import NamedTuple
 
 from millrace.schemas.vocabulary import TaskType
 
@@ -131,30 +132,45 @@ WORDS: dict[TaskType, dict[str, float]] = {
     },
 }  # fmt: skip
 
-SHAPES: tuple[tuple[re.Pattern[str], tuple[tuple[TaskType, float], ...]], ...] = (
-    (
+
+class Shape(NamedTuple):
+    """A form of text that speaks for some tasks."""
+
+    needs: tuple[str, ...]
+    """Text without any of these has not the form: cheaper to see than by the pattern."""
+    pattern: re.Pattern[str]
+    gains: tuple[tuple[TaskType, float], ...]
+
+
+SHAPES: tuple[Shape, ...] = (
+    Shape(
+        ("diff", "@@ ", " a/", " b/"),
         re.compile(r"^(?:diff --git |@@ |```diff|[+-]{3} [ab]/)", re.MULTILINE),
         (("code_review", 2.5),),
     ),
-    (
+    Shape(
+        ("Traceback", "at ", "panic: ", "Caused by: ", "Exception in"),
         re.compile(
             r"Traceback \(most|^\s+at [\w.$]+\(|^panic: |^Caused by: |Exception in thread",
             re.MULTILINE,
         ),
         (("error_diagnosis", 2.5), ("bug_fixing", 0.5)),
     ),
-    (
+    Shape(
+        ("ERROR", "WARN", "FATAL", "Error:", "Exception:"),
         re.compile(
             r"^\S*\d\d:\d\d:\d\d\S* .{0,20}(?:ERROR|WARN|FATAL)|\b[A-Z]\w+(?:Error|Exception):"
         ),
         (("error_diagnosis", 2.0), ("bug_fixing", 0.7)),
     ),
-    (re.compile(r"^<{7} ", re.MULTILINE), (("bug_fixing", 2.5),)),
-    (
+    Shape(("<<<<<<< ",), re.compile(r"^<{7} ", re.MULTILINE), (("bug_fixing", 2.5),)),
+    Shape(
+        ("\n",),
         re.compile(r"^[^\n,]{1,30}(?:,[^\n,]{1,30}){2,}\n[^\n]*\d,", re.MULTILINE),
         (("data_interpretation", 2.0),),
     ),
-    (
+    Shape(
+        ("",),
         re.compile(r"(?:\d[\d.,]*\s?[%kM]?\b[^\d\n]{1,25}){6}"),
         (("data_interpretation", 1.5),),
     ),

@@ -2,7 +2,7 @@
 
 import asyncio
 import base64
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -24,7 +24,6 @@ from millrace.providers.protocol import (
     ModelRequest,
     ProviderEvent,
     Quota,
-    TextDelta,
 )
 from millrace.providers.rate_headers import read_allowances
 from millrace.providers.stall import StallWatch
@@ -112,7 +111,7 @@ class HttpProvider:
                 if not piece:
                     break
                 limit = self._timeouts.idle
-                for event in _joined(reply.feed(piece)):
+                for event in reply.feed(piece):
                     yield event
             for event in reply.close():
                 yield event
@@ -315,29 +314,6 @@ def _pieces(response: httpx.Response) -> AsyncIterator[bytes]:
     if compressed:
         return response.aiter_bytes()
     return aiter(cast("httpx.AsyncByteStream", stream))
-
-
-def _joined(events: Iterator[ProviderEvent]) -> Iterator[ProviderEvent]:
-    """The events, text that came in one piece of the body as one delta.
-
-    Nobody can be shown it any sooner, and each delta costs whoever handles it.
-    """
-    text: list[str] = []
-    try:
-        for event in events:
-            if type(event) is TextDelta:
-                text.append(event.text)
-                continue
-            if text:
-                yield TextDelta("".join(text))
-                text.clear()
-            yield event
-    except ProviderError:
-        if text:
-            yield TextDelta("".join(text))
-        raise
-    if text:
-        yield TextDelta("".join(text))
 
 
 async def _read_error_body(response: httpx.Response) -> bytes:

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Awaitable
 from typing import TypeVar
 
+from millrace.providers.running_loop import running_loop
+
 T = TypeVar("T")
 
 
@@ -18,7 +20,7 @@ class StallWatch:
     __slots__ = ("_cancelling", "_fired", "_limit", "_loop", "_since", "_task", "_timer")
 
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
+        self._loop = running_loop()
         self._task: asyncio.Task[object] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._limit = 0.0

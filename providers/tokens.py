@@ -22,8 +22,8 @@ _SYMBOLS_PER_TOKEN = 0.5
 _TOKENS_PER_MESSAGE = 4
 _TOKENS_PER_IMAGE = 1000
 
-_SIGNS = dict.fromkeys(map(ord, "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"))
-_DIGITS = dict.fromkeys(map(ord, "0123456789"))
+_SIGNS = b"!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
+_DIGITS = b"0123456789"
 _INDENT = re.compile(r"\s{2,}")
 _IDEOGRAPHS = re.compile(
     "[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]"
@@ -52,9 +52,11 @@ def estimate_text(text: str) -> int:
     tokens += text.count("\n") / _LINE_ENDS_PER_TOKEN
     if "  " in text or "\n" in text:
         text = _INDENT.sub(" ", text)  # a run of blanks is mostly one token with its neighbour
-    length = len(text)
-    without_signs = text.translate(_SIGNS)
-    letters = len(without_signs.translate(_DIGITS))
+    # ASCII by now; bytes lose characters an order of magnitude faster than text does.
+    ascii_text = text.encode()
+    length = len(ascii_text)
+    without_signs = ascii_text.translate(None, _SIGNS)
+    letters = len(without_signs.translate(None, _DIGITS))
     tokens += (length - len(without_signs)) / _SIGNS_PER_TOKEN
     tokens += (len(without_signs) - letters) / _DIGITS_PER_TOKEN
     tokens += letters / _LETTERS_PER_TOKEN

@@ -10,6 +10,7 @@ from millrace.schemas.errors import ErrorInfo, InvalidEventError
 from millrace.schemas.message import ToolCall
 from millrace.schemas.record import Instant, Record, describe
 from millrace.schemas.request import ReplayRef
+from millrace.schemas.unchecked import unchecked
 from millrace.schemas.usage import Money, Timing, Usage
 from millrace.schemas.vocabulary import (
     AttemptStatus,
@@ -19,6 +20,8 @@ from millrace.schemas.vocabulary import (
     Strategy,
     TaskType,
 )
+
+_summary = unchecked(AttemptSummary)
 
 
 class AttemptOutcome(Record):
@@ -60,18 +63,20 @@ class AttemptOutcome(Record):
     def summary(self, error: ErrorInfo | None = None) -> AttemptSummary:
         """This attempt as the terminal record lists it; `error` tells what validation found."""
         failed = error is not None and self.status == "completed"
-        return AttemptSummary(
-            member=self.call.member,
-            attempt=self.call.attempt,
-            provider=self.call.target.provider,
-            model=self.call.target.model,
+        call = self.call
+        target = call.target
+        return _summary(
+            member=call.member,
+            attempt=call.attempt,
+            provider=target.provider,
+            model=target.model,
             status="failed" if failed else self.status,
             error=error or self.error,
             usage=self.usage,
             cost_usd=self.cost_usd,
-            role=self.call.role,
-            tier=self.call.target.tier,
-            repair=self.call.brief is not None and self.call.brief.repairs > 0,
+            role=call.role,
+            tier=target.tier,
+            repair=call.brief is not None and call.brief.repairs > 0,
         )
 
 

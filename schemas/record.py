@@ -4,13 +4,20 @@ Values are JSON. The schema's name and version travel in the headers `schema` an
 `schema-version`, so that the body of a request stays as small as `{"prompt": "…"}`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import cache
 from typing import Annotated, Any, ClassVar, Self
 
 import orjson
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    ValidationError,
+)
+from pydantic_core import core_schema
 
 from millrace.schemas.errors import InvalidEventError
 
@@ -25,7 +32,26 @@ def _as_utc(value: Any) -> Any:
     return value.astimezone(UTC) if isinstance(value, datetime) and value.tzinfo else value
 
 
-Instant = Annotated[AwareDatetime, BeforeValidator(_as_utc)]
+class InPython:
+    """A step before a field's validation that JSON has no need of.
+
+    For values of types that JSON does not know. As plain `BeforeValidator`s they would be called
+    for each field of each record that is read.
+    """
+
+    def __init__(self, step: Callable[[Any], Any]) -> None:
+        self._step = step
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        """The field's own schema, for Python values behind the step."""
+        schema = handler(source)
+        stepped = core_schema.no_info_before_validator_function(self._step, schema)
+        return core_schema.json_or_python_schema(json_schema=schema, python_schema=stepped)
+
+
+Instant = Annotated[AwareDatetime, InPython(_as_utc)]
 """A moment with its time zone; written as ISO 8601."""
 
 

@@ -3,9 +3,9 @@
 from decimal import Decimal
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, PlainSerializer
+from pydantic import Field, PlainSerializer
 
-from millrace.schemas.record import Frozen
+from millrace.schemas.record import Frozen, InPython
 from millrace.schemas.vocabulary import UsageSource
 
 
@@ -20,9 +20,11 @@ def _plain(value: Decimal) -> str:
 
 Money = Annotated[
     Decimal,
-    BeforeValidator(_exact),
-    PlainSerializer(_plain, return_type=str, when_used="json"),
+    # First, so that pydantic keeps to it without calling Python.
     Field(ge=0, allow_inf_nan=False),
+    # A JSON number is its shortest text either way.
+    InPython(_exact),
+    PlainSerializer(_plain, return_type=str, when_used="json"),
 ]
 """US dollars, exact; a decimal string in JSON, never in scientific notation."""
 

@@ -4,6 +4,8 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
+from millrace.providers.running_loop import running_loop
+
 
 class Attempts:
     """Makes an attempt once as long as it is remembered.
@@ -28,7 +30,7 @@ class Attempts:
             await asyncio.wait((running,))
         if attempt in self._made:
             return
-        current = asyncio.current_task()
+        current = asyncio.current_task(running_loop())
         if current is None:
             raise RuntimeError("attempts are made inside tasks")
         self._running[attempt] = current

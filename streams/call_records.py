@@ -9,7 +9,7 @@ from millrace.schemas.errors import BrokerError, ErrorInfo
 from millrace.schemas.ledger import UsageEvent
 from millrace.schemas.outcome import AttemptOutcome
 from millrace.schemas.usage import Usage
-from millrace.schemas.vocabulary import AttemptStatus, ChunkEnd
+from millrace.schemas.vocabulary import AttemptStatus, ChunkEnd, FinishReason
 from millrace.streams.books import Spent, ledger_key, spent
 from millrace.streams.budget_gate import settlements
 from millrace.streams.chunk_stream import ChunkStream
@@ -64,17 +64,25 @@ class CallRecords:
     async def end_unstarted(self, outcome: AttemptOutcome, chunks: ChunkStream) -> None:
         """End an attempt that was not made and cost nothing."""
         call = outcome.call
-        await chunks.close(_chunk_end(call, outcome))
+        await self.close(call, chunks, outcome.status, outcome.finish_reason)
         settled = await self._settle(call, outcome.invocation, cost_usd=Decimal(0), usage=Usage())
         await self._publish_outcome(outcome, chunks, settled=settled)
+
+    async def close(
+        self,
+        call: Call,
+        chunks: ChunkStream,
+        status: AttemptStatus,
+        finish_reason: FinishReason | None,
+    ) -> None:
+        """Write the last chunk of an attempt that ends so."""
+        await chunks.close(_chunk_end(call, status, finish_reason))
 
     async def end(
         self, outcome: AttemptOutcome, chunks: ChunkStream, reservation: UsageEvent, result: Spent
     ) -> None:
-        """End an attempt that was made."""
+        """End an attempt that was made, and whose chunks have been closed."""
         call = outcome.call
-        await chunks.close(_chunk_end(call, outcome))
-        outcome = outcome.model_copy(update={"chunks": chunks.written})
         settled = await self._settle(
             call, outcome.invocation, cost_usd=result.cost_usd, usage=result.usage
         )
@@ -106,11 +114,12 @@ class CallRecords:
         *,
         settled: Sequence[Delivery] = (),
     ) -> None:
-        deliveries = [*chunks.deliveries, *settled]
+        # What was sent patiently first: once that is there, the others need not be waited for.
+        deliveries = [*settled]
         if event is not None:
             deliveries.append(await self._send_ledger(outcome.call, event, self.patient))
         deliveries.append(await self._send_outcome(outcome))
-        await all_delivered(deliveries)
+        await all_delivered((*deliveries, *chunks.deliveries))
         if event is not None:
             self.on_spent(event)
 
@@ -168,9 +177,9 @@ class CallRecords:
             return await self.publisher.publish(topic, shorter, key=key, headers=headers)
 
 
-def _chunk_end(call: Call, outcome: AttemptOutcome) -> ChunkEnd:
-    if outcome.status == "completed":
-        return "length" if outcome.finish_reason == "length" else "stop"
-    if outcome.status == "failed" and call.next_candidate is not None:
+def _chunk_end(call: Call, status: AttemptStatus, finish_reason: FinishReason | None) -> ChunkEnd:
+    if status == "completed":
+        return "length" if finish_reason == "length" else "stop"
+    if status == "failed" and call.next_candidate is not None:
         return "restarted"
-    return _CHUNK_END[outcome.status]
+    return _CHUNK_END[status]

@@ -11,6 +11,7 @@ from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitio
 from aiokafka.errors import KafkaError
 
 from millrace.providers.rate_limit import Reservation
+from millrace.providers.running_loop import running_loop
 from millrace.schemas.call import Call
 from millrace.streams import crash_points
 from millrace.streams.admission import Admission, Arrival
@@ -240,7 +241,7 @@ class Caller:
 
     def _set_alarm(self, seconds: float | None) -> None:
         """Look again after so long at the latest, or not of itself."""
-        loop = asyncio.get_running_loop()
+        loop = running_loop()
         alarm = self._alarm
         if alarm is not None:
             if seconds is not None and alarm.when() <= loop.time() + seconds:
@@ -280,7 +281,7 @@ class Caller:
         self._admission.put(source)
 
     def _begin(self, arrival: Arrival, place: "_Place | None" = None) -> None:
-        task = asyncio.create_task(self._work_off(arrival, place))
+        task = running_loop().create_task(self._work_off(arrival, place))
         if place is not None:
             task.add_done_callback(place.leave)
         self._tasks[task] = arrival

@@ -2,11 +2,15 @@
 
 import asyncio
 
+from millrace.providers.running_loop import running_loop
 from millrace.schemas.call import Call
 from millrace.schemas.chunk import Chunk, ToolCallDelta
+from millrace.schemas.unchecked import unchecked
 from millrace.schemas.vocabulary import ChunkEnd
 from millrace.streams.deliveries import Delivery
 from millrace.streams.publisher import Publisher
+
+_chunk = unchecked(Chunk)
 
 
 class ChunkStream:
@@ -29,7 +33,7 @@ class ChunkStream:
         self._reasoning: list[str] = []
         self._tool_calls: list[ToolCallDelta] = []
         self._sequence = 0
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
         self._timed_flush: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
         self.deliveries: list[Delivery] = []
@@ -55,11 +59,10 @@ class ChunkStream:
             self._reasoning.append(reasoning)
         if tool_call is not None:
             self._tool_calls.append(tool_call)
-        if self._sequence == 0 or not self._flush_seconds:
+        if not self._flush_seconds:
             await self._flush(end=None)
-        elif self._timer is None:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(self._flush_seconds, self._window_over)
+        elif self._timer is None and self._timed_flush is None:
+            self._open_window()
 
     async def close(self, end: ChunkEnd) -> None:
         """Send what is left, with how it ended."""
@@ -69,35 +72,60 @@ class ChunkStream:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._timed_flush is not None:
-            await self._timed_flush
-        await self._flush(end=end)
+        flush = self._timed_flush
+        if flush is not None:
+            await flush
+        if not self._flush_now(end=end):
+            await self._flush(end=end)
+
+    def _open_window(self) -> None:
+        loop = running_loop()
+        if self._sequence:
+            self._timer = loop.call_later(self._flush_seconds, self._window_over)
+        else:
+            # At once, but with all that has come by now: a short answer is one chunk.
+            self._timer = loop.call_soon(self._window_over)
 
     def _window_over(self) -> None:
         self._timer = None
-        self._timed_flush = asyncio.create_task(self._flush(end=None))
+        if not self._flush_now(end=None):
+            self._timed_flush = asyncio.create_task(self._flush_when_there_is_room())
+
+    async def _flush_when_there_is_room(self) -> None:
+        await self._flush(end=None)
+        self._timed_flush = None
+        if self._active and self._gathered:
+            self._open_window()
+
+    def _flush_now(self, *, end: ChunkEnd | None) -> bool:
+        """Flush where that need not wait, which is nearly always; False, and nothing done, else."""
+        if self._lock.locked():
+            return False
+        if end is not None or self._gathered:
+            chunk = self._next_chunk(end)
+            delivery = self._publisher.publish_now(
+                self._topic,
+                chunk,
+                key=chunk.request_id,
+                headers=self._call.job.trace_headers(),
+            )
+            if delivery is None:
+                return False
+            self.deliveries.append(delivery)
+            self._sequence += 1
+            self._text.clear()
+            self._reasoning.clear()
+            self._tool_calls.clear()
+        return True
 
     async def _flush(self, *, end: ChunkEnd | None) -> None:
         # The lock keeps a chunk from overtaking the one before it while the buffer is full.
         async with self._lock:
-            if end is None and not (self._text or self._reasoning or self._tool_calls):
+            if end is None and not self._gathered:
                 return
             texts, thoughts = len(self._text), len(self._reasoning)
             pieces = len(self._tool_calls)
-            target = self._call.target
-            chunk = Chunk(
-                request_id=self._call.job.request_id,
-                member=self._call.member,
-                attempt=self._call.attempt,
-                invocation=self._invocation,
-                sequence=self._sequence,
-                delta="".join(self._text),
-                reasoning="".join(self._reasoning),
-                tool_calls=tuple(self._tool_calls),
-                provider=target.provider,
-                model=target.model,
-                end=end,
-            )
+            chunk = self._next_chunk(end)
             delivery = await self._publisher.publish(
                 self._topic,
                 chunk,
@@ -110,3 +138,23 @@ class ChunkStream:
             del self._text[:texts]
             del self._reasoning[:thoughts]
             del self._tool_calls[:pieces]
+
+    @property
+    def _gathered(self) -> bool:
+        return bool(self._text or self._reasoning or self._tool_calls)
+
+    def _next_chunk(self, end: ChunkEnd | None) -> Chunk:
+        target = self._call.target
+        return _chunk(
+            request_id=self._call.job.request_id,
+            member=self._call.member,
+            attempt=self._call.attempt,
+            invocation=self._invocation,
+            sequence=self._sequence,
+            delta="".join(self._text),
+            reasoning="".join(self._reasoning),
+            tool_calls=tuple(self._tool_calls),
+            provider=target.provider,
+            model=target.model,
+            end=end,
+        )

@@ -21,6 +21,7 @@ from millrace.schemas.call import Call
 from millrace.schemas.chunk import ToolCallDelta
 from millrace.schemas.errors import ErrorInfo, PipelineError, ProviderError
 from millrace.schemas.vocabulary import AttemptStatus
+from millrace.streams.call_limit import CallLimit
 from millrace.streams.cancellations import Cancellations
 from millrace.streams.chunk_stream import ChunkStream
 from millrace.streams.dead_letters import Clock
@@ -52,23 +53,15 @@ class Conversation:
             BrokerError: A chunk cannot be written.
         """
         job = call.job
-        loop = asyncio.get_running_loop()
-        stopped = False
-        remaining = (job.deadline - self.clock()).total_seconds()
+        limit = CallLimit((job.deadline - self.clock()).total_seconds())
         try:
-            async with asyncio.timeout(remaining) as limit:
-
-                def stop() -> None:
-                    nonlocal stopped
-                    # Once time is up, or after an earlier cancellation, it is ending already.
-                    if not limit.expired():
-                        stopped = True
-                        limit.reschedule(loop.time())
-
-                with self.cancellations.watching(job.request_id, call.member, stop):
-                    await self._read(call, reply=reply, chunks=chunks, quota=quota)
-        except TimeoutError:
-            return ("cancelled", cancelled()) if stopped else ("expired", expired())
+            with self.cancellations.watching(job.request_id, call.member, limit.stop):
+                await self._read(call, reply=reply, chunks=chunks, quota=quota)
+        except asyncio.CancelledError:
+            cause = limit.cause()
+            if cause is None:
+                raise
+            return ("cancelled", cancelled()) if cause == "stopped" else ("expired", expired())
         except ProviderError as error:
             reply.key_alias = error.key_alias
             log.info(
@@ -90,6 +83,8 @@ class Conversation:
             log.exception("call.fault", request_id=job.request_id, provider=call.target.provider)
             message = f"a fault in Millrace ({type(error).__name__}); please report it"
             return "failed", ErrorInfo(code="internal_error", message=message)
+        finally:
+            limit.close()
         if reply.completion is None:
             message = "the adapter ended without a completion"
             return "failed", ErrorInfo(code="reply_invalid", message=message, retryable=True)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Generator, Iterable
 from functools import partial
 from typing import Any, Protocol
 
+from millrace.providers.running_loop import running_loop
+
 
 class Delivery(Protocol):
     """Ends when the broker has acknowledged a record; fails when it never will.
@@ -106,6 +108,6 @@ async def ended(delivery: Delivery) -> None:
 
     As `asyncio.wait` for one, at a fraction of what that costs.
     """
-    waiting = asyncio.get_running_loop().create_future()
+    waiting = running_loop().create_future()
     delivery.add_done_callback(partial(_wake, waiting))
     await waiting

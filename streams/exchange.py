@@ -15,6 +15,7 @@ from millrace.schemas.errors import ErrorInfo
 from millrace.schemas.ids import NewId
 from millrace.schemas.ledger import UsageEvent
 from millrace.schemas.outcome import AttemptOutcome
+from millrace.schemas.unchecked import unchecked
 from millrace.schemas.vocabulary import AttemptStatus
 from millrace.streams import crash_points
 from millrace.streams.books import Spent
@@ -29,6 +30,8 @@ from millrace.streams.reckoning import Reckoning, Reply
 from millrace.streams.retrying import Retrying, circuit_open
 from millrace.streams.trying_again import again
 from millrace.streams.unmade import Unmade
+
+_outcome = unchecked(AttemptOutcome)
 
 _LONGEST_WAIT_SECONDS = 60.0
 """For a call that is put off because of a rate limit; it asks anew then."""
@@ -257,7 +260,10 @@ class Exchange:
         call, reply = begun.call, begun.reply
         completion = reply.completion if result.status == "completed" else None
         text = completion.text if completion else "".join(reply.text)
-        outcome = AttemptOutcome(
+        await self.records.close(call, begun.chunks, result.status, result.finish_reason)
+        # Vectors are the vendor's numbers as they came: those are looked at.
+        make = AttemptOutcome if completion and completion.embeddings else _outcome
+        outcome = make(
             call=call,
             invocation=begun.reservation.invocation,
             status=result.status,
@@ -277,6 +283,7 @@ class Exchange:
             cancelled=self.cancellations.scope(call.job.request_id, call.member)
             if result.status == "cancelled"
             else None,
+            chunks=begun.chunks.written,
             finished_at=result.finished_at,
         )
         await self.records.end(outcome, begun.chunks, begun.reservation, result)

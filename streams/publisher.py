@@ -99,13 +99,31 @@ class Publisher:
         Raises:
             BrokerError: The record can never be sent, or the producer has failed.
         """
-        return await self.publish_bytes(
+        value, listed = record.encode(), [*record.kafka_headers(), *headers]
+        raw_key = key.encode() if isinstance(key, str) else key
+        added = self._batches.append(
+            topic, value, key=raw_key, headers=listed, partition=partition, essential=essential
+        )
+        if added is not None:
+            return added
+        return await self._send(topic, value, raw_key, listed, partition, essential=essential)
+
+    def publish_now(
+        self,
+        topic: str,
+        record: Record,
+        *,
+        key: str,
+        headers: Iterable[tuple[str, bytes]] = (),
+    ) -> Delivery | None:
+        """As `publish`, where that need not wait; None, and nothing done, where it has to."""
+        return self._batches.append(
             topic,
             record.encode(),
-            key=key.encode() if isinstance(key, str) else key,
+            key=key.encode(),
             headers=[*record.kafka_headers(), *headers],
-            partition=partition,
-            essential=essential,
+            partition=None,
+            essential=True,
         )
 
     async def publish_bytes(
@@ -125,9 +143,22 @@ class Publisher:
         )
         if added is not None:
             return added
+        return await self._send(topic, value, key, listed, partition, essential=essential)
+
+    async def _send(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None,
+        headers: list[tuple[str, bytes]],
+        partition: int | None,
+        *,
+        essential: bool,
+    ) -> Delivery:
+        """Send what the batches do not take, waiting for room."""
         try:
             delivery = await self._producer.send(
-                topic, value=value, key=key, headers=listed, partition=partition
+                topic, value=value, key=key, headers=headers, partition=partition
             )
         except (MessageSizeTooLargeError, RecordTooLargeError) as error:
             size = len(value or b"")

@@ -20,6 +20,7 @@ from millrace.schemas.errors import InvalidEventError, PipelineError
 from millrace.schemas.outcome import JoinOpened, Refusal
 from millrace.schemas.record import TRACE_HEADER, Headers, Record, canonical_json, describe
 from millrace.schemas.request import Request, as_replay, as_task, is_request_id
+from millrace.schemas.unchecked import unchecked
 from millrace.streams.budget_gate import BudgetGate
 from millrace.streams.dead_letters import Clock, RawRecord, SetAside
 from millrace.streams.ordered_acks import StateWrite
@@ -29,6 +30,8 @@ from millrace.streams.routing_key import origin_of, partition_of, was_moved
 from millrace.streams.state_table import StateTable
 from millrace.streams.stream_app import Outputs
 from millrace.streams.topics import TopicNames
+
+_call = unchecked(Call)
 
 _TRACE = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -187,7 +190,7 @@ class Router:
             await self._publish(self.topics.outcomes, opened, job.request_id, outputs)
         for member in plan.stage_members(0):
             brief = opening_brief(self.steps, job, plan, member)
-            await self._call(Call(job=job, plan=plan, member=member, brief=brief), outputs)
+            await self._call(_call(job=job, plan=plan, member=member, brief=brief), outputs)
 
     def _asking(
         self, job: Job, plan: Plan | None, request: Request, guess: TaskGuess | None

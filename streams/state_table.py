@@ -52,7 +52,8 @@ class StateTable:
 
     def set(self, key: bytes, *, partition: int, touched: float, payload: Any) -> bytes:
         """Set a state in memory; the returned bytes are what `write` is to be given."""
-        stored = orjson.dumps([partition, touched, payload])
+        # Copied: what orjson returns keeps the room that it was written in, 4 KB for 50 bytes.
+        stored = b"%b" % orjson.dumps([partition, touched, payload])
         self._table.data[key] = stored
         return stored
 

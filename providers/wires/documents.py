@@ -55,6 +55,8 @@ def count(value: Any) -> int | None:
     """A token count as JSON has it, or None where it is not one."""
     if type(value) is int:
         return value if value >= 0 else None
+    if value is None:
+        return None
     if isinstance(value, float) and value >= 0 and value.is_integer():
         return int(value)
     return None

@@ -5,7 +5,10 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from millrace.providers.wires.wire import count
+from millrace.schemas.unchecked import unchecked
 from millrace.schemas.usage import Usage
+
+_usage = unchecked(Usage)
 
 _USD_PER_XAI_TICK = Decimal("1e-10")
 
@@ -35,7 +38,7 @@ def openai_usage(raw: dict[str, Any]) -> Usage | None:
         elif left_out and not reasoning:
             completion += left_out
             reasoning = left_out
-    return Usage(
+    return _usage(
         input_tokens=prompt,
         cached_tokens=_first(
             inputs.get("cached_tokens"),
@@ -93,4 +96,8 @@ def _object(raw: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _first(*values: Any) -> int:
-    return next((number for value in values if (number := count(value)) is not None), 0)
+    for value in values:
+        number = count(value)
+        if number is not None:
+            return number
+    return 0

@@ -25,7 +25,7 @@ from millrace.providers.wires.embeddings import EmbeddingWire
 from millrace.providers.wires.frames import Frames
 from millrace.providers.wires.lines import too_long
 from millrace.providers.wires.tool_calls import ToolCallPieces
-from millrace.schemas.errors import ReplyInvalidError
+from millrace.schemas.errors import ProviderError, ReplyInvalidError
 from millrace.schemas.usage import Usage
 from millrace.schemas.vocabulary import FinishReason
 
@@ -66,7 +66,7 @@ class Reply(ABC):
         self._finish: FinishReason | None = None
         self._usage: Usage | None = None
         self._model: str | None = None
-        self._response_id: str | None = None
+        self._response_id: Any = None
         self._complete = False
         """Whether the reply may count as whole when the body ends here."""
         self.ended = False
@@ -75,7 +75,9 @@ class Reply(ABC):
         """Whose key the completion will name."""
 
     def feed(self, piece: bytes) -> Iterator[ProviderEvent]:
-        """Give the events that this piece of the body completes.
+        """Give the events that this piece of the body completes, text in a row as one delta.
+
+        Nobody can be shown it any sooner, and each delta costs whoever handles it.
 
         Raises:
             ProviderError: The reply reports an error, or breaks the wire's contract.
@@ -83,17 +85,42 @@ class Reply(ABC):
         self._received += len(piece)
         if self._received > self._limits.max_reply_bytes:
             raise too_long(self._limits.max_reply_bytes)
-        for payload in self._frames.feed(piece):
-            if self.ended:
-                return
-            if self.end_mark is not None and payload.startswith(self.end_mark):
-                self.ended = True
-                return
-            document = parse(payload)
-            try:
-                yield from self._read(document)
-            except MISSHAPEN as error:
-                raise misshapen(error) from error
+        text: list[str] = []
+        try:
+            for payload in self._frames.feed(piece):
+                if self._ends_with(payload):
+                    break
+                document = parse(payload)
+                plain = self._plain_text(document)
+                if plain is None:
+                    yield from self._joined(document, text)
+                else:
+                    text.append(plain)
+        except ProviderError:
+            if text:
+                yield TextDelta("".join(text))
+            raise
+        if text:
+            yield TextDelta("".join(text))
+
+    def _ends_with(self, payload: bytes) -> bool:
+        if self.end_mark is not None and payload.startswith(self.end_mark):
+            self.ended = True
+        return self.ended
+
+    def _joined(self, document: Any, text: list[str]) -> Iterator[ProviderEvent]:
+        """The events of a payload but its text, which goes to `text` and comes before others."""
+        try:
+            for event in self._read(document):
+                if type(event) is TextDelta:
+                    text.append(event.text)
+                    continue
+                if text:
+                    yield TextDelta("".join(text))
+                    text.clear()
+                yield event
+        except MISSHAPEN as error:
+            raise misshapen(error) from error
 
     def close(self) -> Iterator[ProviderEvent]:
         """Give what the end of the body completes, and last the completion.
@@ -130,6 +157,14 @@ class Reply(ABC):
     def _read(self, document: Any) -> Iterator[ProviderEvent]:
         """Translate one JSON payload."""
 
+    def _plain_text(self, document: Any) -> str | None:  # noqa: ARG002 (for wires that have one)
+        """Take a payload that brings a piece of text and nothing else: `_read` in short.
+
+        None, and nothing taken, for any other, also a misshapen one. Most payloads of a stream
+        bring nothing but text.
+        """
+        return None
+
     def _add_text(self, text: Any) -> TextDelta:
         """Add to the answer; whatever is no text does not have the wire's shape."""
         if type(text) is not str:
@@ -154,7 +189,7 @@ class Reply(ABC):
         return None
 
     def _completion(self) -> Completion:
-        finish = self._finish
+        finish, response_id = self._finish, self._response_id
         if self._tools and finish in (None, "stop"):
             # Some vendors say `stop`, or nothing, although the turn ends in tool calls.
             finish = "tool_calls"
@@ -167,7 +202,7 @@ class Reply(ABC):
             usage=self._usage,
             reported_cost_usd=self._reported_cost(),
             model=self._model,
-            response_id=self._response_id,
+            response_id=response_id if type(response_id) is str else None,
             token_probability=self._token_probability(),
             load_ms=self._load_ms(),
             key_alias=self.key_alias,

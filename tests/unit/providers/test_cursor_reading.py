@@ -38,7 +38,9 @@ def _lines(*events: dict[str, Any]) -> bytes:
 
 def _read(*pieces: bytes, partial: bool = True) -> tuple[list[str], Completion]:
     reply = CursorReply(limits=ReplyLimits(), partial=partial)
-    events = [event for piece in pieces for event in reply.feed(piece)]
+    # Line by line: what comes in one piece of the body is one delta.
+    lines = [line for piece in pieces for line in piece.splitlines(keepends=True)]
+    events = [event for line in lines for event in reply.feed(line)]
     events += reply.close()
     last = events[-1]
     assert isinstance(last, Completion)

@@ -33,8 +33,11 @@ async def test_the_first_token_goes_at_once_and_the_rest_waits_for_the_window() 
     """What follows within the window is one chunk with what comes last."""
     publisher = RecordingPublisher()
     chunks = stream(publisher)
-    for text in ("Be", "cau", "se"):
+    await chunks.add(text="Be")
+    await asyncio.sleep(0)
+    for text in ("cau", "se"):
         await chunks.add(text=text)
+        await asyncio.sleep(0)
     assert [each.delta for each in publisher.chunks] == ["Be"]
 
     await chunks.close("stop")
@@ -46,11 +49,44 @@ async def test_the_first_token_goes_at_once_and_the_rest_waits_for_the_window() 
     assert {each.key for each in publisher.written} == {b"r1"}
 
 
+async def test_an_answer_that_comes_in_one_piece_is_one_chunk() -> None:
+    """Its tokens and its end are there at the same time, so they are told at the same time."""
+    publisher = RecordingPublisher()
+    chunks = stream(publisher)
+    for text in ("Be", "cau", "se"):
+        await chunks.add(text=text)
+    await chunks.close("stop")
+    await asyncio.sleep(0)
+
+    assert [(each.sequence, each.delta, each.end) for each in publisher.chunks] == [
+        (0, "Because", "stop")
+    ]
+
+
+async def test_tokens_that_find_the_buffer_full_go_when_there_is_room() -> None:
+    """In their order, with those that came meanwhile behind them."""
+    publisher = RecordingPublisher()
+    publisher.room.clear()
+    chunks = stream(publisher)
+    await chunks.add(text="a")
+    for _ in range(3):
+        await asyncio.sleep(0)
+    await chunks.add(text="b")
+    assert publisher.chunks == []
+    publisher.room.set()
+
+    await chunks.close("stop")
+
+    assert "".join(each.delta for each in publisher.chunks) == "ab"
+    assert [each.end for each in publisher.chunks][-1] == "stop"
+
+
 async def test_the_window_sends_what_has_gathered() -> None:
     """Nobody has to close the stream for the second chunk to come."""
     publisher = RecordingPublisher()
     chunks = stream(publisher, window=0.001)
     await chunks.add(text="a")
+    await until(lambda: len(publisher.chunks) == 1)
     await chunks.add(text="b")
     await chunks.add(text="c")
 
@@ -87,6 +123,7 @@ async def test_reasoning_and_tool_calls_travel_beside_the_text() -> None:
     publisher = RecordingPublisher()
     chunks = stream(publisher)
     await chunks.add(reasoning="hm")
+    await asyncio.sleep(0)
     pieces = [ToolCallDelta(index=0, name="f"), ToolCallDelta(index=0, arguments="{}")]
     for piece in pieces:
         await chunks.add(tool_call=piece)
@@ -131,6 +168,7 @@ async def test_a_broker_that_refuses_is_heard_of() -> None:
     publisher = RecordingPublisher()
     chunks = stream(publisher, window=0.001)
     await chunks.add(text="a")
+    await until(lambda: len(publisher.chunks) == 1)
     publisher.failure = BrokerError("no")
     await chunks.add(text="b")
 

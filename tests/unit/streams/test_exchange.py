@@ -149,7 +149,7 @@ async def test_a_whole_answer_is_chunked_booked_and_told() -> None:
         "stop",
         None,
     )
-    assert [each.end for each in written.chunks] == [None, "stop"]
+    assert [(each.delta, each.end) for each in written.chunks] == [("Because", "stop")]
     assert written.written[0].record == written.ledger[0]
     assert [each.event for each in written.ledger] == ["reserved", "spent"]
     assert {each.row_id for each in written.ledger} == {"r1/0/1/i1"}
