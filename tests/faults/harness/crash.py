@@ -58,19 +58,19 @@ async def crash(setting: Setting, *cases: Crash) -> None:
     if first.without is not None:
         await workers[first.without].terminate()
     await all_of(*(_arm(setting, each[0]) for each in in_turn))
-    died = 0
+    over = False
 
     async def die() -> None:
-        nonlocal died
+        nonlocal over
         await all_of(first.then(setting), *(_die_in_turn(setting, each) for each in in_turn))
-        died = len(cases)
+        over = True
         await first.afterwards(setting)
 
     sending = setting.load.send(
         first.requests,
         kinds=list({kind.name: kind for case in cases for kind in case.kinds}.values()),
         per_second=40.0,
-        enough=lambda: died == len(cases),
+        enough=lambda: over,
     )
     try:
         ids = await while_loaded(setting, sending, die())
