@@ -51,7 +51,7 @@ async def test_nothing_is_lost(running: Setting, fault: Fault) -> None:
     await inject(running, fault)
 
 
-@pytest.mark.parametrize("cases", ROUNDS, ids=lambda cases: ", ".join(case.name for case in cases))
+@pytest.mark.parametrize("cases", ROUNDS.values(), ids=ROUNDS)
 async def test_a_death_in_a_narrow_window_tears_nothing_apart(
     running: Setting, cases: tuple[Crash, ...]
 ) -> None:

@@ -25,8 +25,8 @@ PASSWORD = "canary-password-5c1e"  # noqa: S105 (of a store that lives as long a
 PROMPT_MARK = "canary-prompt-e91b"
 """In every prompt. It may stand in topics and tables, in no log."""
 _KEY_VARIABLE = "HARNESS_PROVIDER_KEY"
-SESSION_SECONDS = 4.0
-REQUEST_SECONDS = 8.0
+SESSION_SECONDS = 3.0
+REQUEST_SECONDS = 5.0
 DRAIN_SECONDS = 8.0
 _BROKER_TRIES = 3
 

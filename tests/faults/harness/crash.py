@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from harness.fault import all_of, while_loaded
-from harness.load import KINDS, LATE, WAITING, Kind
+from harness.load import KINDS, LATE, UNDER_WAY, WAITING, Kind
 from harness.outside import ROLES
 from harness.setting import Setting
 
@@ -58,19 +58,19 @@ async def crash(setting: Setting, *cases: Crash) -> None:
     if first.without is not None:
         await workers[first.without].terminate()
     await all_of(*(_arm(setting, each[0]) for each in in_turn))
-    died = 0
+    over = False
 
     async def die() -> None:
-        nonlocal died
+        nonlocal over
         await all_of(first.then(setting), *(_die_in_turn(setting, each) for each in in_turn))
-        died = len(cases)
+        over = True
         await first.afterwards(setting)
 
     sending = setting.load.send(
         first.requests,
-        kinds=first.kinds,
+        kinds=list({kind.name: kind for case in cases for kind in case.kinds}.values()),
         per_second=40.0,
-        enough=lambda: died == len(cases),
+        enough=lambda: over,
     )
     try:
         ids = await while_loaded(setting, sending, die())
@@ -137,6 +137,7 @@ CRASHES = (
         CrashPoint.DRAINED,
         "caller",
         times=1,
+        kinds=UNDER_WAY,
         then=_second_caller,
         afterwards=_second_caller_leaves,
     ),
@@ -144,24 +145,11 @@ CRASHES = (
 )
 """Each window of the code once, in each process that has it."""
 
-_TOGETHER = (
-    (
-        ("router", CrashPoint.OUTPUTS_ACKNOWLEDGED),
-        ("router", CrashPoint.STATE_WRITTEN),
-        ("validator", CrashPoint.OUTPUTS_ACKNOWLEDGED),
-        ("validator", CrashPoint.STATE_WRITTEN),
-        ("caller", CrashPoint.CALL_RESERVED),
-        ("caller", CrashPoint.CALL_ANSWERED),
-        ("caller", CrashPoint.CALL_ACKNOWLEDGED),
-        ("sink", CrashPoint.ROWS_INSERTED),
+_APART = {CrashPoint.TIMEOUT_WRITTEN, CrashPoint.DRAINED}
+ROUNDS = {
+    "every role dies wherever load leads it": tuple(
+        case for case in CRASHES if case.point not in _APART
     ),
-    (
-        ("caller", CrashPoint.CALL_PUT_OFF),
-        ("caller", CrashPoint.RETRY_SENT_ON),
-    ),
-)
-_ROUNDS = tuple(
-    tuple(case for case in CRASHES if (case.role, case.point) in at_once) for at_once in _TOGETHER
-)
-ROUNDS = (*_ROUNDS, *((case,) for case in CRASHES if not any(case in each for each in _ROUNDS)))
-"""Every window once: those that one load leads to at the same time, and in turn in each role."""
+    **{case.name: (case,) for case in CRASHES if case.point in _APART},
+}
+"""Every window once; those of one role in turn, those of different roles at the same time."""

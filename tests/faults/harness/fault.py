@@ -25,6 +25,8 @@ class Fault:
     """Whether progress may stop while it lasts."""
     graceful: bool = False
     """Whether no call may be paid twice for it."""
+    parts: tuple[str, ...] = ()
+    """Of several at the same time: their names."""
 
 
 def together(name: str, faults: Sequence[Fault]) -> Fault:
@@ -40,6 +42,7 @@ def together(name: str, faults: Sequence[Fault]) -> Fault:
         requests=max(fault.requests for fault in faults),
         excused=any(fault.excused for fault in faults),
         graceful=all(fault.graceful for fault in faults),
+        parts=tuple(fault.name for fault in faults),
     )
 
 

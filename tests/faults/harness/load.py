@@ -45,8 +45,11 @@ KINDS = (
 )
 """Every one can complete, by a further try or another provider."""
 
-WAITING = (next(kind for kind in KINDS if kind.name == "throttled for long"),)
+WAITING = (Kind("put off", 30, "http=429 retry_after=3 times=1", {"route": _OPENAI}),)
 """Those that go by way of the retries topic."""
+
+UNDER_WAY = (Kind("under way", 1, "latency=1500", {"route": _OPENAI}),)
+"""Some of these are always under way, and end before a drain does."""
 
 LATE = (Kind("late", 1, fields={"route": _VOTE}, seconds=3.0, ends=frozenset({"expired"})),)
 """Nobody answers them in time, as long as no caller runs."""
@@ -58,7 +61,7 @@ ANYWHERE = (
 """Nothing is wrong with these but what a fault of the upstream does to them, and any provider
 will do."""
 
-PROMPT = tuple(kind for kind in KINDS if kind not in WAITING)
+PROMPT = tuple(kind for kind in KINDS if kind.name != "throttled for long")
 """Those that wait for no time that a clock tells."""
 
 GENTLE = tuple(kind for kind in KINDS if kind.name in {"plain", "streamed", "voted"})
