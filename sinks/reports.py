@@ -205,8 +205,8 @@ _ALL = (
         ReportColumn("requests", "Requests", "count"),
         ReportColumn("fell_back", "Fell back", "count"),
         ReportColumn("completed_after_fallback", "Then completed", "count"),
-        ReportColumn("fallback_share", "Fell back", "share"),
-        ReportColumn("success_share", "Then completed", "share"),
+        ReportColumn("fallback_share", "Share", "share"),
+        ReportColumn("success_share", "of these completed", "share"),
     ),
     _rows(
         "fallback-causes",
@@ -258,7 +258,7 @@ _ALL = (
         _MODEL,
         ReportColumn("asked", "Asked", "count"),
         ReportColumn("sufficed", "Sufficed", "count"),
-        ReportColumn("sufficed_share", "Sufficed", "share"),
+        ReportColumn("sufficed_share", "Share", "share"),
         ReportColumn("confidence", "Confidence", "share"),
     ),
     _rows(

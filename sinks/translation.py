@@ -83,7 +83,8 @@ def opening_failed(error: BaseException, *, location: str) -> PipelineError:
     if "Error initializing EmbeddedServer" in whole:
         return SinkUnavailableError(
             f"cannot open {location}: another process has it open, or it cannot be written to; "
-            "stop the other process or let it answer the query, or use a ClickHouse server",
+            "of the processes on one folder, one has the role sink; stop it or let it answer the "
+            "query, or use a ClickHouse server",
             retry_after=_LONG,
         )
     if _code(error) in _REFUSED:

@@ -57,6 +57,12 @@ def _adopt_library_logs(shared: list[Any], ending: list[Any]) -> None:
     # Faust's timers warn of every turn that came late, as on a busy machine. How late the loop is
     # has a metric (millrace_event_loop_delay_seconds); a line for each timer says nothing more.
     logging.getLogger("mode.timers").setLevel(logging.ERROR)
+    logging.getLogger("faust.app.base").addFilter(_tells_something)
+
+
+def _tells_something(record: logging.LogRecord) -> bool:
+    """False for what Faust warns of at each rebalance because it has no sensors here."""
+    return "Missing sensor state for rebalance" not in str(record.msg)
 
 
 def _to_json(value: Any, **_: Any) -> str:

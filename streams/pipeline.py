@@ -179,7 +179,8 @@ class _Process:
             admin=self._admin,
             on_failure=self._fail,
         )
-        reader = await self._start_sink(stack, parts)
+        sink, reader = await self._open_store(stack)
+        # Nothing is begun before the port is ours: another process may have it.
         web = await stack.enter_async_context(
             WebServer(settings=settings.web, probes=self._probes(reader))
         )
@@ -187,8 +188,11 @@ class _Process:
         if reader is not None:
             stack.callback(announce_owner(settings.clickhouse, url=web.url, token=web.token))
         try:
+            if sink is not None:
+                self._start_sink(parts, sink)
             calling = await self._start_callers(stack, parts)
             apps = await self._start_apps(stack, parts)
+            running.complete = True
             watching = self._supervise("lag", running.watch_lag())
             self._supervise("watch", self._watch_apps())
             self._supervise("loop delay", measure_delay(running.tally.metrics.delayed))
@@ -205,22 +209,26 @@ class _Process:
         if running.failure is not None:
             raise running.failure
 
-    async def _start_sink(self, stack: AsyncExitStack, parts: Parts) -> ClickHouseReader | None:
-        """Start the sink; the reader is None unless the engine is in this process."""
+    async def _open_store(
+        self, stack: AsyncExitStack
+    ) -> tuple[ClickHouseSink | None, ClickHouseReader | None]:
+        """Where the sink writes; the reader is None unless the engine is in this process."""
         if Role.SINK not in self._roles:
-            return None
+            return None, None
         sink = ClickHouseSink(settings=self._settings.clickhouse)
         stack.push_async_callback(sink.aclose)
-        consumer = parts.sink_consumer(sink)
-        self._running.sink = consumer
         reader = None
         if self._settings.clickhouse.embedded:
             await sink.open()
             reader = ClickHouseReader(settings=self._settings.clickhouse)
             stack.push_async_callback(reader.aclose)
             await reader.open()
+        return sink, reader
+
+    def _start_sink(self, parts: Parts, sink: ClickHouseSink) -> None:
+        consumer = parts.sink_consumer(sink)
+        self._running.sink = consumer
         self._sinking = self._supervise("sink", consumer.run())
-        return reader
 
     async def _start_callers(self, stack: AsyncExitStack, parts: Parts) -> list[asyncio.Task[None]]:
         if Role.CALLER not in self._roles:

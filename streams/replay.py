@@ -195,6 +195,8 @@ class Tally:
 
     tasks: dict[TaskType, TaskTally] = field(default_factory=dict)
     skipped: Counter[Skip] = field(default_factory=Counter)
+    reasons: dict[Skip, str] = field(default_factory=dict)
+    """What was said of the first one skipped, where something was."""
     request_ids: set[str] = field(default_factory=set)
 
     @property
@@ -273,8 +275,9 @@ async def run_replay(
             continue
         try:
             cost_usd = estimate(decision)
-        except InvalidEventError:
+        except InvalidEventError as error:
             tally.skipped["no route"] += 1
+            tally.reasons.setdefault("no route", error.message)
             continue
         if send is not None:
             await pace.turn()

@@ -40,6 +40,8 @@ class RunningPipeline:
     sink: SinkConsumer | None = None
     url: str = ""
     """Of its web server."""
+    complete: bool = False
+    """Whether all parts have been made: the web server answers before."""
     failure: PipelineError | None = None
     lag: int | None = None
     lags: dict[str, int | None] = field(default_factory=dict)
@@ -58,7 +60,10 @@ class RunningPipeline:
 
     def missing(self) -> list[str]:
         """The parts that are not ready yet; calls are made without the retries topic being read."""
-        waiting = [f"caller of {each.provider}" for each in self.callers if not each.ready.is_set()]
+        waiting = [] if self.complete else ["parts that are being made"]
+        waiting += [
+            f"caller of {each.provider}" for each in self.callers if not each.ready.is_set()
+        ]
         waiting += [f"processor of {each.topic}" for each in self.apps if not each.ready.is_set()]
         if self.sink is not None and not self.sink.ready.is_set():
             waiting.append("sink")

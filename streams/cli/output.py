@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 import typer
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+
+from millrace.streams.cli.tables import print_rows
 
 PLAIN_WIDTH = 200
 """Columns of a table that goes to a pipe or file, where no terminal says how many there are."""
@@ -53,19 +53,14 @@ def print_table(
     title: str | None = None,
     right: frozenset[str] = frozenset(),
 ) -> None:
-    """Print rows under headings; `right` names the columns of numbers."""
-    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
-    for column in columns:
-        justify = "right" if column in right else "left"
-        table.add_column(Text(column), justify=justify, overflow="fold")  # type: ignore[arg-type]
-    for row in rows:
-        table.add_row(*(Text(cell(value)) for value in row))
+    """Print rows under headings; `right` names the columns of numbers, which are never folded."""
+    cells = [[cell(value) for value in row] for row in rows]
     screen = console()
     if screen.is_terminal:
-        screen.print(table)
+        print_rows(screen, columns, cells, title=title, right=right)
         return
     with screen.capture() as captured:
-        screen.print(table)
+        print_rows(screen, columns, cells, title=title, right=right)
     say("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 

@@ -37,7 +37,9 @@ class ReplayReport:
             print_table(("Task", "Requests", "About"), rows, right=frozenset({"Requests"}))
             say(f"An answer is taken to have {output_tokens} tokens where nothing bounds it lower.")
         for reason, count in tally.skipped.most_common():
-            say(f"Left out: {count:,} that {SKIPPED[reason]}.")
+            example = tally.reasons.get(reason)
+            why = f", such as: {example}" if example else "."
+            say(f"Left out: {count:,} that {SKIPPED[reason]}{why}")
         if sent:
             say(f"Sent {tally.requests:,} request(s).")
         else:
@@ -52,7 +54,7 @@ class ReplayReport:
             ]
             self._document["missing"] = sorted(missing)
             return
-        say("")
+        say(f"\n{summary['requests']} results, {summary['same_text']} with the same text")
         print_table(
             ("", "Original", "Replay"),
             [
@@ -60,7 +62,6 @@ class ReplayReport:
                 ("cost", _money(summary["original_cost_usd"]), _money(summary["cost_usd"])),
                 ("median time", _ms(summary["original_median_ms"]), _ms(summary["median_ms"])),
             ],
-            title=f"{summary['requests']} results, {summary['same_text']} with the same text",
             right=frozenset({"Original", "Replay"}),
         )
         say("")
@@ -99,6 +100,7 @@ def _tally_document(tally: Tally, *, sent: bool, output_tokens: int) -> dict[str
             for task, part in sorted(tally.tasks.items())
         },
         "left_out": dict(tally.skipped),
+        "left_out_reasons": dict(tally.reasons),
     }
 
 

@@ -18,6 +18,8 @@ from millrace.streams.cli.output import cell, print_json, print_table, say
 from millrace.streams.status import dollars
 
 ROWS = 200
+GLANCE_ROWS = 15
+"""Of each report, where all of them are shown."""
 DAYS = 30
 _NUMBERS: frozenset[ColumnFormat] = frozenset({"count", "dollars", "milliseconds", "share"})
 
@@ -34,7 +36,14 @@ def report(
     since: Annotated[
         str, typer.Option(metavar="TIME", help="From this day on, such as 7d or 2026-11-01.")
     ] = f"{DAYS}d",
-    limit: Annotated[int, typer.Option(min=1, help="Show at most so many rows.")] = ROWS,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            show_default=False,
+            help=f"Show at most so many rows; {ROWS} of each that is named, else {GLANCE_ROWS}.",
+        ),
+    ] = None,
     listed: Annotated[bool, typer.Option("--list", help="Say which reports there are.")] = False,
     as_json: AsJson = False,
     config: ConfigFile = None,
@@ -59,7 +68,7 @@ def report(
             chosen,
             settings=read_settings(config).clickhouse,
             since=day,
-            limit=limit,
+            limit=limit or (ROWS if names or as_json else GLANCE_ROWS),
             every=bool(names),
             as_json=as_json,
         )
@@ -84,19 +93,29 @@ async def _show(
 ) -> None:
     documents = []
     empty = []
+    cut = []
     for item in reports:
         answer = await ask(settings, statement(item, since=since), limit=limit)
+        if answer.truncated:
+            cut.append(item.name)
         if as_json:
             rows = [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
             documents.append({"report": item.name, "title": item.title, "rows": rows})
-        elif answer.rows or every:
+        elif answer.rows:
             print_report(item, answer)
+        elif every:
+            say(f"{item.title}: nothing since {since}")
         else:
             empty.append(item.name)
     if as_json:
         print_json(documents)
     elif empty:
         say(f"Nothing since {since} in: {', '.join(empty)}")
+    if cut:
+        say(
+            f"Only the first {limit} rows are shown of: {', '.join(cut)}; --limit shows more",
+            err=True,
+        )
 
 
 def statement(item: Report, *, since: date) -> str:

@@ -9,6 +9,8 @@ from millrace.schemas.errors import InvalidEventError
 from millrace.schemas.ids import NewId
 from millrace.schemas.request import Request
 
+_BOM = b"\xef\xbb\xbf"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outgoing:
@@ -28,6 +30,19 @@ class BadLine:
 
     line: int
     problem: str
+
+
+def requests_of(content: bytes) -> list[bytes]:
+    """The lines, each of which is a request; all of them as one where that is a single object.
+
+    For people write JSON over several lines.
+    """
+    lines = content.split(b"\n")
+    try:
+        whole = orjson.loads(content.removeprefix(_BOM))
+    except orjson.JSONDecodeError:
+        return lines
+    return [content] if isinstance(whole, dict) else lines
 
 
 def read_requests(lines: Iterable[bytes], *, new_id: NewId) -> Iterator[Outgoing | BadLine]:
@@ -86,7 +101,7 @@ def _filled(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
     for number, line in enumerate(lines, 1):
         text = line.rstrip(b"\r\n")
         if text.strip():
-            yield number, text.removeprefix(b"\xef\xbb\xbf") if number == 1 else text
+            yield number, text.removeprefix(_BOM) if number == 1 else text
 
 
 def _text(value: object) -> str | None:

@@ -47,6 +47,7 @@ from millrace.streams.cli.request_lines import (
     outgoing,
     read_raw,
     read_requests,
+    requests_of,
 )
 from millrace.streams.cli.request_options import request_tree, single_request
 from millrace.streams.cli.topic_reader import TopicReader
@@ -73,7 +74,9 @@ def send(
     file: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[FILE|-]", help="Requests, one JSON object a line.", show_default=False
+            metavar="[FILE|-]",
+            help="Requests, one JSON object a line; or a single one over several lines.",
+            show_default=False,
         ),
     ] = None,
     prompt: Prompt = None,
@@ -129,6 +132,7 @@ def send(
     Examples:
       millrace send --prompt "Why is the sky blue?" --follow
       millrace send requests.jsonl --follow --timeout 60
+      millrace send request.json --follow
       millrace send --template code_review@1 --var code=@app.py --var language=python -f
       jq -c . questions.json | millrace send - --json
       millrace send --embed "a mill" --embed "a river" --dimensions 256 --follow
@@ -153,7 +157,10 @@ def send(
         lines: Iterable[Outgoing | BadLine] = [outgoing(single_request(tree), line=1, new_id=uuid7)]
     else:
         content = _content(file)
-        lines = read_raw(content) if raw else read_requests(content, new_id=uuid7)
+        if raw:
+            lines = read_raw(content.split(b"\n"))
+        else:
+            lines = read_requests(requests_of(content), new_id=uuid7)
     kafka = find_broker(read_settings(config))
     good = _sendable(lines, limit=None if raw else kafka.max_request_bytes, keep_going=keep_going)
     start = Start("end" if since is None else parse_moment(since, now=now))
@@ -169,15 +176,15 @@ def send(
     )
 
 
-def _content(file: Path | None) -> list[bytes]:
+def _content(file: Path | None) -> bytes:
     if file is None and sys.stdin.isatty():
         raise ConfigurationError(
             "nothing to send: give a file of JSON lines, - for stdin, --prompt or --embed"
         )
     if file is None or file == STDIN:
-        return sys.stdin.buffer.read().split(b"\n")
+        return sys.stdin.buffer.read()
     try:
-        return file.read_bytes().split(b"\n")
+        return file.read_bytes()
     except OSError as error:
         raise ConfigurationError(f"{str(file)!r} cannot be read: {error.strerror}") from error
 

@@ -27,7 +27,9 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 @app.command(epilog="Exit codes: 0 valid; 1 invalid; 2 wrong options or settings.")
 def validate(
     *,
-    file: Annotated[typer.FileText, typer.Argument(help="The answer; - for standard input.")],
+    file: Annotated[
+        typer.FileText, typer.Argument(metavar="FILE|-", help="The answer; - is stdin.")
+    ],
     output_format: Annotated[
         str | None,
         typer.Option("--format", metavar="NAME", help="text, markdown, code or json."),

@@ -36,6 +36,10 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 @app.command(epilog="Exit codes: 0 fine; 2 no such topic; 3 no broker; 130 ended by Ctrl-C.")
 def watch(
     *,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[TOPIC]...", help="The same as --topic.", show_default=False),
+    ] = None,
     topic: Annotated[
         list[str] | None,
         typer.Option(
@@ -65,18 +69,19 @@ def watch(
 ) -> None:
     """Follow topics: one line a record, or with --json one JSON object a line.
 
-    Without --topic: requests, responses and dead letters; with --request, every topic. Joins no
+    Without a topic: requests, responses and dead letters; with --request, every topic. Joins no
     consumer group and commits nothing, so the pipeline does not notice.
 
     Examples:
       millrace watch
-      millrace watch --topic chunks --json | jq -j .value.delta
+      millrace watch chunks --json | jq -j .value.delta
       millrace watch --request 0199a8f2-4e0c-7cc1-a3fd-5a8a7b8d6b11 --from 1h
-      millrace watch --topic dead-letters --from beginning --no-follow
+      millrace watch dead-letters --from beginning --no-follow
     """
     kafka = find_broker(read_settings(config))
     place = parse_start(start, now=datetime.now(UTC))
-    wanted = tuple(topic or (EVERYTHING_OF_A_REQUEST if request else DEFAULT_TOPICS))
+    named = (*(names or ()), *(topic or ()))
+    wanted = tuple(named or (EVERYTHING_OF_A_REQUEST if request else DEFAULT_TOPICS))
     asyncio.run(
         _watch(
             kafka,

@@ -11,6 +11,7 @@ from millrace.schemas.errors import ConfigurationError
 from millrace.schemas.record import Frozen
 
 _CONNECT_SECONDS = 1.0
+_HINT = "name a folder that can be used, as data_folder or MILLRACE_DATA_FOLDER"
 
 
 class RunningBroker(Frozen):
@@ -42,7 +43,9 @@ def find_running(state_file: Path) -> RunningBroker | None:
     except (FileNotFoundError, ValidationError):
         return None
     except OSError as error:
-        raise ConfigurationError(f"{str(state_file)!r} cannot be read: {error}") from error
+        raise ConfigurationError(
+            f"{str(state_file)!r} cannot be read: {error.strerror}; {_HINT}"
+        ) from error
     return broker if broker.answers else None
 
 
@@ -56,7 +59,7 @@ def write_state(state_file: Path, broker: RunningBroker) -> None:
         partial.replace(state_file)
     except OSError as error:
         raise ConfigurationError(
-            f"{str(state_file)!r} cannot be written: {error}; name a folder that can be"
+            f"{str(state_file)!r} cannot be written: {error.strerror}; {_HINT}"
         ) from error
 
 

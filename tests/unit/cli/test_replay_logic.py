@@ -239,7 +239,7 @@ async def test_a_request_that_fits_no_model_is_left_out() -> None:
         raise InvalidEventError(f"no route for {again.original_request_id}", code="no_route")
 
     tally: Tally = await run_replay(
-        _records([{"prompt": "x"}]),
+        _records([{"request_id": "1", "prompt": "x"}, {"request_id": "2", "prompt": "x"}]),
         replay=_replay(),
         estimate=estimate,
         send=sent,
@@ -248,7 +248,8 @@ async def test_a_request_that_fits_no_model_is_left_out() -> None:
     )
 
     assert sent == []
-    assert tally.skipped == {"no route": 1}
+    assert tally.skipped == {"no route": 2}
+    assert tally.reasons == {"no route": "no route for 1"}
 
 
 async def test_a_dry_run_sends_nothing_and_waits_for_nothing() -> None:

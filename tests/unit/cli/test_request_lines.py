@@ -5,11 +5,29 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from millrace.schemas.request import Request
-from millrace.streams.cli.request_lines import BadLine, Outgoing, read_raw, read_requests
+from millrace.streams.cli.request_lines import (
+    BadLine,
+    Outgoing,
+    read_raw,
+    read_requests,
+    requests_of,
+)
 
 
 def _read(text: bytes) -> list[Outgoing | BadLine]:
-    return list(read_requests(text.split(b"\n"), new_id=lambda: "made"))
+    return list(read_requests(requests_of(text), new_id=lambda: "made"))
+
+
+def test_one_request_may_be_written_over_several_lines() -> None:
+    """As in the documentation; several are one a line, and a list of them is none."""
+    (whole,) = _read(b'\xef\xbb\xbf{"prompt": "a",\n "route":\n {"members": 2}}\n')
+    bad = _read(b'{"prompt": "a",\n "colour": 1}')
+    several = _read(b'[{"prompt": "a"},\n {"prompt": "b"}]')
+
+    assert isinstance(whole, Outgoing)
+    assert orjson.loads(whole.value)["route"] == {"members": 2}
+    assert [type(each) for each in bad] == [BadLine]
+    assert [type(each) for each in several] == [BadLine, BadLine]
 
 
 def test_a_request_keeps_its_id_and_one_without_is_given_one() -> None:

@@ -26,9 +26,10 @@ def _as_before() -> Iterator[None]:
 
 @pytest.mark.usefixtures("_as_before")
 def test_a_busy_machine_does_not_fill_the_log(capsys: pytest.CaptureFixture[str]) -> None:
-    """Warnings of libraries are told in the one form, but not each timer that came late."""
+    """Warnings are told in the one form, but not each timer that came late, nor each rebalance."""
     configure_logs(LogSettings(format="json"), role="router")
     logging.getLogger("mode.timers").warning("Timer commit is overlapping")
+    logging.getLogger("faust.app.base").warning("[^App]: Missing sensor state for rebalance #3")
     logging.getLogger("aiokafka").warning("a broker is away")
 
     lines = [orjson.loads(line) for line in capsys.readouterr().err.splitlines()]
