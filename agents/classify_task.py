@@ -95,7 +95,7 @@ def classify_task(messages: Sequence[Message]) -> TaskGuess:
     said = next((each for each in reversed(messages) if each.role == "user"), messages[-1])
     text = _bounded(said.text())
     tally = _Tally()
-    prose = _BLOCK.sub(" ", text).lower()
+    prose = (_BLOCK.sub(" ", text) if "```" in text else text).lower()
     _read_words(_WORD.findall(prose), tally)
     for shape in SHAPES:
         if _may_have(shape, text) and shape.pattern.search(text):

@@ -227,8 +227,8 @@ class Caller:
         held_for = None
         # Looked at again at the next alarm: the group's answer says whose the calls are.
         while (
-            self._lease.held
-            and self._calling < self._limit
+            self._calling < self._limit
+            and self._lease.held
             and self._unfinished.leaves_room(self._limit)
         ):
             admitted = self._admission.next()
