@@ -8,7 +8,7 @@ from millrace.streams.batches import positive_hash
 from millrace.streams.routing_key import partition_of
 
 
-@settings(max_examples=50)
+@settings(max_examples=300)
 @given(key=st.binary(max_size=60), partitions=st.integers(1, 40))
 def test_a_key_goes_where_any_kafka_client_sends_it(key: bytes, partitions: int) -> None:
     """Remembering a hash never changes the choice, whatever the number of partitions."""
