@@ -195,7 +195,7 @@ class _Response(httpx.Response):
         self._raw_headers: Any = response.raw_headers
 
     @property
-    def headers(self) -> httpx.Headers:  # type: ignore[override]
+    def headers(self) -> httpx.Headers:
         """The reply's headers."""
         if self._raw_headers is not None:
             self._made, self._raw_headers = httpx.Headers(self._raw_headers), None
