@@ -234,8 +234,8 @@ class Caller:
         held_for = None
         # Looked at again at the next alarm: the group's answer says whose the calls are.
         while (
-            self._lease.held
-            and self._places.room
+            self._places.room
+            and self._lease.held
             and self._unfinished.leaves_room(self._places.limit)
         ):
             admitted = self._admission.next()

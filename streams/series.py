@@ -12,9 +12,6 @@ from itertools import accumulate
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
-from prometheus_client.utils import floatToGoString
-
-_INFINITE = float("inf")
 
 Labels = tuple[str | None, ...]
 """The values of a series' labels, in the order of their names."""
@@ -60,7 +57,7 @@ class Distribution:
         self._says = says
         self._labels = tuple(labels)
         self._bounds = tuple(bounds)
-        self._titles = [str(floatToGoString(bound)) for bound in (*bounds, _INFINITE)]  # type: ignore[no-untyped-call]
+        self._titles = [*map(str, map(float, bounds)), "+Inf"]
         self._counts: dict[Labels, list[int]] = {}
         self._sums: dict[Labels, float] = {}
         registry.register(self)
