@@ -168,6 +168,7 @@ class Caller:
             moving = Rebalance(give_up=self._give_up, take_over=self._take_over)
             consumer.subscribe([self._topic], listener=moving)
             committer = asyncio.create_task(self._commits.run())
+            committer.add_done_callback(self._note_failure)
             try:
                 await self._intake()
                 await self._drain(self._settings.drain_seconds)
@@ -240,8 +241,8 @@ class Caller:
         held_for = None
         # Looked at again at the next alarm: the group's answer says whose the calls are.
         while (
-            self._lease.held
-            and self._places.room
+            self._places.room
+            and self._lease.held
             and self._unfinished.leaves_room(self._places.limit)
         ):
             admitted = self._admission.next()
@@ -313,6 +314,10 @@ class Caller:
         if place is not None:
             self._leave(place)
         self._on_room()
+        self._note_failure(task)
+
+    def _note_failure(self, task: "asyncio.Task[None]") -> None:
+        """Let `run` end with the first failure, be it of a call or of committing."""
         if task.cancelled():
             return
         error = task.exception()

@@ -13,7 +13,6 @@ from millrace.providers.protocol import (
     ModelServer,
     ReasoningDelta,
     TextDelta,
-    ToolArgumentsDelta,
     UsageSoFar,
 )
 from millrace.providers.rate_limit import Reservation
@@ -139,22 +138,21 @@ class Conversation:
                 if reply.first_token_at is None:
                     reply.first_token_at = time.perf_counter()
                 reply.deltas += 1
-                match event:
-                    case TextDelta(text):
-                        reply.text.append(text)
-                        await chunks.add(text=text)
-                    case ReasoningDelta(text):
-                        reply.reasoning.append(text)
-                        await chunks.add(reasoning=text)
-                    case ToolArgumentsDelta():
-                        reply.tool_arguments.append(event.arguments)
-                        piece = ToolCallDelta(
-                            index=event.index,
-                            id=event.id,
-                            name=event.name,
-                            arguments=event.arguments,
-                        )
-                        await chunks.add(tool_call=piece)
+                if isinstance(event, TextDelta):
+                    reply.text.append(event.text)
+                    await chunks.add(text=event.text)
+                elif isinstance(event, ReasoningDelta):
+                    reply.reasoning.append(event.text)
+                    await chunks.add(reasoning=event.text)
+                else:
+                    reply.tool_arguments.append(event.arguments)
+                    piece = ToolCallDelta(
+                        index=event.index,
+                        id=event.id,
+                        name=event.name,
+                        arguments=event.arguments,
+                    )
+                    await chunks.add(tool_call=piece)
 
 
 def _wants_probabilities(call: Call) -> bool:

@@ -11,10 +11,13 @@ from millrace.providers.protocol import Completion
 from millrace.schemas.call import Call
 from millrace.schemas.errors import ErrorCode, ErrorInfo, ProviderError
 from millrace.schemas.ledger import UsageEvent
+from millrace.schemas.unchecked import unchecked
 from millrace.schemas.usage import Timing, Usage
 from millrace.schemas.vocabulary import AttemptStatus, CostSource
 from millrace.streams.books import Spent, reserved
 from millrace.streams.dead_letters import Clock
+
+_timing, _usage = unchecked(Timing), unchecked(Usage)
 
 _NOTHING_SPENT: frozenset[ErrorCode] = frozenset(
     {
@@ -92,7 +95,7 @@ class Reckoning:
         """The ledger's event before the call is made, with its input estimated unless given."""
         if input_tokens is None:
             input_tokens = self.count_tokens.request(call)
-        estimate = Usage(input_tokens=input_tokens, source="estimated")
+        estimate = _usage(input_tokens=input_tokens, source="estimated")
         cost, source = self.price(call.target.model, estimate, None)
         return reserved(
             call,
@@ -126,7 +129,7 @@ class Reckoning:
             usage=usage,
             cost_usd=cost,
             cost_source=source,
-            timing=Timing(
+            timing=_timing(
                 queued_ms=milliseconds(queued),
                 time_to_first_token_ms=None if first is None else round((first - start) * 1e3, 3),
                 total_ms=round((time.perf_counter() - start) * 1e3, 3),

@@ -170,7 +170,8 @@ async def test_a_deadline_breaks_the_call_off() -> None:
     """What came is booked as an estimate, and the provider's stream is closed."""
     at_bench = bench(TextDelta("one two three"), never)
     at_bench.now = at(59.99)
-    await at_bench.exchange().run(streamed())
+    async with asyncio.timeout(10):
+        await at_bench.exchange().run(streamed())
 
     outcome = at_bench.publisher.outcomes[0]
     assert outcome.status == "expired"
