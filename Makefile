@@ -40,6 +40,7 @@ down:  ## Stop them; their data stays
 bench: .venv/.dev  ## Measure against peers in the same run
 	$(BIN)/python -m bench.throughput
 	$(BIN)/python -m bench.in_flight
+	$(BIN)/python -m bench.neighbours
 
 faults: .venv/.dev  ## Inject N faults drawn from SEED, then bad input; a report at the end
 	MILLRACE_FUZZ_STREAMS=10000 MILLRACE_FAULTS_SEED=$(or $(SEED),1) \

@@ -56,6 +56,7 @@ async def run(given: argparse.Namespace, folder: Path) -> None:
             chunks=f"{given.name}.chunks",
             outcomes=f"{given.name}.outcomes",
             responses=f"{given.name}.responses",
+            dead_letters=f"{given.name}.dead-letters",
         )
 
     pipeline = asyncio.create_task(

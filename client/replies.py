@@ -10,11 +10,11 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, KafkaTimeoutError
-from aiokafka.partitioner import murmur2
 
 from millrace.client.answer import Answer
 from millrace.client.connection import KafkaConnection
 from millrace.client.kafka import broker_errors
+from millrace.client.key_hash import positive_hash
 from millrace.schemas.chunk import Chunk
 from millrace.schemas.errors import BrokerError, InvalidEventError, PipelineError
 from millrace.schemas.ids import NewId
@@ -298,7 +298,7 @@ class Replies:
 
     def _partition(self, topic: str, request_id: str) -> TopicPartition:
         """Where the pipeline's producers put a request's records (Kafka's default partitioner)."""
-        hashed = int(murmur2(request_id.encode())) & 0x7FFFFFFF
+        hashed = positive_hash(request_id.encode())
         return TopicPartition(topic, hashed % self._counts[topic])
 
     def _fail(self, error: PipelineError) -> None:

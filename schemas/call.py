@@ -235,6 +235,15 @@ class Call(Record):
     """Where the call asks for the request's task: its plan is made of the answer, and goes on with
     the next attempt of this member."""
 
+    @model_validator(mode="after")
+    def _asks_whom_the_plan_names(self) -> Self:
+        members = self.plan.members
+        if self.member >= len(members):
+            raise ValueError(f"the plan has no member {self.member}")
+        if self.candidate >= len(members[self.member].candidates):
+            raise ValueError(f"member {self.member} has no candidate {self.candidate}")
+        return self
+
     @property
     def attempt_id(self) -> str:
         """`request_id/member/attempt`."""

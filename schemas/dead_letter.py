@@ -32,7 +32,16 @@ class SourceHeader(Frozen):
     """A header of the original record."""
 
     name: str
-    value: Blob
+    value: Blob | None
+    """None for a header without value."""
+    name_base64: str | None = None
+    """The name's bytes, where they are no UTF-8 and `name` is only as near as it gets."""
+
+    def name_bytes(self) -> bytes:
+        """The name as it stood in the record."""
+        if self.name_base64 is None:
+            return self.name.encode("utf-8")
+        return base64.b64decode(self.name_base64)
 
 
 class DeadLetter(Record):
@@ -44,6 +53,7 @@ class DeadLetter(Record):
     partition: int
     offset: int
     timestamp: Instant | None = None
+    """None where the record told no time that can be one."""
     key: Blob | None = None
     value: Blob | None = None
     """None for a tombstone."""

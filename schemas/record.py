@@ -26,6 +26,12 @@ VERSION_HEADER = "schema-version"
 TRACE_HEADER = "traceparent"
 
 Headers = tuple[tuple[str, bytes], ...]
+"""As we write them."""
+
+ForeignHeaders = tuple[tuple[str, bytes | None], ...]
+"""As they may be read: Kafka lets a header have no value."""
+
+_VERSION_DIGITS = 9
 
 
 def _as_utc(value: Any) -> Any:
@@ -87,7 +93,7 @@ class Record(Frozen):
         return _schema_headers(cls)
 
     @classmethod
-    def decode(cls, value: bytes, headers: Iterable[tuple[str, bytes]] = ()) -> Self:
+    def decode(cls, value: bytes, headers: Iterable[tuple[str, bytes | None]] = ()) -> Self:
         """Read a record, tolerating new fields only of a version newer than this one.
 
         Raises:
@@ -95,8 +101,7 @@ class Record(Frozen):
                 names each field that is wrong, never its value.
         """
         newer = any(
-            name == VERSION_HEADER and raw.isdigit() and int(raw) > cls.schema_version
-            for name, raw in headers
+            name == VERSION_HEADER and _version(raw) > cls.schema_version for name, raw in headers
         )
         try:
             return cls.model_validate_json(value, extra="ignore" if newer else "forbid")
@@ -112,6 +117,11 @@ def _schema_headers(schema: type[Record]) -> Headers:
         (SCHEMA_HEADER, schema.schema_name.encode()),
         (VERSION_HEADER, str(schema.schema_version).encode()),
     )
+
+
+def _version(raw: bytes | None) -> int:
+    """The version that a header tells; 0 where it tells none."""
+    return int(raw) if raw and len(raw) <= _VERSION_DIGITS and raw.isdigit() else 0
 
 
 def describe(error: ValidationError) -> str:

@@ -7,16 +7,13 @@ when a topic is known and its batch has room takes one.
 
 import asyncio
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.partitioner import murmur2
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
+from millrace.client.key_hash import positive_hash
 from millrace.streams.deliveries import BatchDelivery
-
-_KEYS_HASHED = 16_384
 
 _size = DefaultRecordBatchBuilder.estimate_size_in_bytes
 
@@ -48,7 +45,7 @@ class Batches:
         value: bytes | None,
         *,
         key: bytes | None,
-        headers: list[tuple[str, bytes]],
+        headers: list[tuple[str, bytes | None]],
         partition: int | None,
         essential: bool,
     ) -> BatchDelivery | None:
@@ -70,18 +67,22 @@ class Batches:
             batch = pending[-1]
         else:
             batch = accumulator._append_batch(accumulator.create_builder(), place)  # noqa: SLF001
-        added = batch._builder.append(  # noqa: SLF001
-            timestamp=None, key=key, value=value, headers=headers
-        )
-        if added is None:
+        # As its own `append`, which would ask for serializers and a time stamp besides.
+        builder = batch._builder  # noqa: SLF001
+        if builder._closed:  # noqa: SLF001
             return None
+        index = builder._relative_offset  # noqa: SLF001
+        if builder._builder.append(index, None, key, value, headers) is None:  # noqa: SLF001
+            builder.close()
+            return None
+        builder._relative_offset = index + 1  # noqa: SLF001
         future: asyncio.Future[Any] = batch.future
         watched = self._filling.get(place)
         if watched is None or watched.future is not future:
             watched = self._filling[place] = _Watched(future)
             future.add_done_callback(lambda _: self._ended(place, watched))
         watched.essential |= essential
-        return BatchDelivery(future, added.offset)
+        return BatchDelivery(future, index)
 
     def _place(self, topic: str, key: bytes | None, partition: int | None) -> TopicPartition | None:
         known = self._cluster._partitions.get(topic)  # noqa: SLF001
@@ -112,13 +113,3 @@ class _Watched:
     def __init__(self, future: "asyncio.Future[Any]") -> None:
         self.future = future
         self.essential = False
-
-
-@lru_cache(maxsize=_KEYS_HASHED)
-def positive_hash(key: bytes) -> int:
-    """What Kafka's default partitioner makes of a key; modulo the partitions it is the choice.
-
-    Remembered for the keys of late: a request's key comes back with each of its records, and the
-    hash (murmur2) is computed in Python.
-    """
-    return int(murmur2(key)) & 0x7FFFFFFF

@@ -17,6 +17,7 @@ from faust.transport.utils import DefaultSchedulingStrategy
 from faust.types.tuples import ConsumerMessage
 
 from millrace.streams.eager_consumer import EagerConsumer
+from millrace.streams.kafka_settings import IsolationLevel
 
 LONGEST_RUN = 20
 """Records; so many that Faust's own work on a run hardly counts for each."""
@@ -97,8 +98,12 @@ class BatchingTransport(Transport):  # type: ignore[misc]
     """The transport that makes such consumers."""
 
     Consumer = BatchingConsumer
+    isolation_level: IsolationLevel = "read_uncommitted"
 
 
-def consume_in_runs(app: faust.App) -> None:
+def consume_in_runs(
+    app: faust.App, *, isolation_level: IsolationLevel = "read_uncommitted"
+) -> None:
     """Let this app, which has not started, read so."""
     app.transport = BatchingTransport(app.conf.broker_consumer, app)
+    app.transport.isolation_level = isolation_level

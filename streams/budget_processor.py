@@ -67,12 +67,17 @@ class BudgetProcessor:
         accounts: dict[str, Account] = {}
         holds: defaultdict[str, dict[str, Hold]] = defaultdict(dict)
         for key, partition, _, payload in self.states.items():
-            if partition in held:
+            if partition not in held:
+                continue
+            try:
                 name, _, claim_id = key.decode().partition("/")
                 if claim_id:
                     holds[name][claim_id] = load_hold(payload)
                 else:
                     accounts[name] = load_account(payload)
+            except (ValueError, TypeError, ArithmeticError):
+                # Nothing of ours; to stop here would stop every budget, at every start again.
+                log.warning("state.unreadable", table=self.states.name, key=repr(key))
         self._ledgers.clear()
         for name, account in accounts.items():
             budget = self.policy.named(name)

@@ -10,8 +10,9 @@ import orjson
 
 from millrace.schemas.dead_letter import Blob, DeadLetter, SourceHeader
 from millrace.schemas.errors import BrokerError, ErrorCode, ErrorInfo, PipelineError
-from millrace.schemas.record import Headers
+from millrace.schemas.record import ForeignHeaders
 from millrace.streams.deliveries import Delivery
+from millrace.streams.header_names import HeaderName
 from millrace.streams.publisher import Publisher
 
 Clock = Callable[[], datetime]
@@ -33,9 +34,12 @@ class RawRecord:
     partition: int
     offset: int
     timestamp: datetime
+    """When it was read, where `timed` is false."""
     key: bytes | None
     value: bytes | None
-    headers: Headers = ()
+    headers: ForeignHeaders = ()
+    timed: bool = True
+    """Whether the record itself tells its time."""
 
 
 class SetAside(Protocol):
@@ -87,15 +91,22 @@ def dead_letter(
         topic=source.topic,
         partition=source.partition,
         offset=source.offset,
-        timestamp=source.timestamp,
+        timestamp=source.timestamp if source.timed else None,
         key=None if source.key is None else _blob(source.key),
         value=None if source.value is None else _blob(source.value),
-        headers=tuple(
-            SourceHeader(name=name, value=_blob(value)) for name, value in source.headers
-        ),
+        headers=tuple(_header(name, value) for name, value in source.headers),
         request_id=request_id,
         error=error,
         dead_at=at,
+    )
+
+
+def _header(name: str, value: bytes | None) -> SourceHeader:
+    exact = name.raw if isinstance(name, HeaderName) else None
+    return SourceHeader(
+        name=str(name),
+        value=None if value is None else _blob(value),
+        name_base64=None if exact is None else base64.b64encode(exact).decode("ascii"),
     )
 
 

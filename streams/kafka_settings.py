@@ -10,6 +10,7 @@ from pydantic import Field
 from millrace.client.connection import KafkaConnection
 from millrace.schemas.record import Frozen
 
+IsolationLevel = Literal["read_uncommitted", "read_committed"]
 Compression = Literal["none", "gzip", "snappy", "lz4", "zstd"]
 TopicKind = Literal[
     "requests",
@@ -55,6 +56,9 @@ class KafkaSettings(KafkaConnection):
     max_request_bytes: int = Field(default=1_048_576, ge=1024, le=20_000_000)
     """The largest record on the requests topic; topics that wrap requests take more."""
 
+    isolation_level: IsolationLevel = "read_uncommitted"
+    """`read_committed` leaves out requests whose producer aborted its transaction, and holds up
+    everybody's on a partition while one of them is open."""
     compression: Compression = "none"
     """Of what we produce. lz4 makes topics of text a third as large, for a seventh more CPU."""
     linger_ms: int = Field(default=2, ge=0, le=1000)
@@ -110,6 +114,7 @@ class KafkaSettings(KafkaConnection):
             partitions=self.partitions,
             topics=self.topics,
             max_request_bytes=self.max_request_bytes,
+            isolation_level=self.isolation_level,
             compression=self.compression,
             linger_ms=self.linger_ms,
             patient_linger_ms=self.patient_linger_ms,
@@ -123,6 +128,7 @@ class KafkaSettings(KafkaConnection):
         return {
             **self.client_kwargs(environ=environ),
             "enable_auto_commit": False,
+            "isolation_level": self.isolation_level,
             "session_timeout_ms": _ms(self.session_timeout_seconds),
             "heartbeat_interval_ms": _ms(self.heartbeat_interval_seconds),
             "max_poll_interval_ms": _ms(self.poll_timeout_seconds),

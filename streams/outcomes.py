@@ -156,7 +156,11 @@ class OutcomesProcessor:
 
 def _trace(source: RawRecord) -> Headers:
     """What follows from an outcome belongs to its trace."""
-    return tuple(header for header in source.headers if header[0] == TRACE_HEADER)
+    return tuple(
+        (name, value)
+        for name, value in source.headers
+        if name == TRACE_HEADER and value is not None
+    )
 
 
 def _dump(state: JoinState) -> Any:
@@ -177,7 +181,12 @@ def watch_all(states: StateTable, clock: JoinClock, held: set[int]) -> None:
     """Set the clock by the table, after partitions have changed hands."""
     for key, partition, touched, payload in states.items():
         if partition in held and not isinstance(payload, int):
-            due = open_until(_load(touched, payload))
+            try:
+                due, request_id = open_until(_load(touched, payload)), key.decode()
+            except ValueError:
+                # Not ours; the first outcome that meets it becomes a dead letter.
+                log.warning("state.unreadable", table=states.name, key=repr(key))
+                continue
             if due is not None:
-                clock.watch(key.decode(), due=due, partition=partition)
+                clock.watch(request_id, due=due, partition=partition)
     clock.hold(held)

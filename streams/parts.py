@@ -26,6 +26,7 @@ from millrace.sinks.protocol import Sink
 from millrace.streams.budget_gate import BudgetGate, EstimateCall
 from millrace.streams.budget_processor import BudgetProcessor
 from millrace.streams.dead_letters import SetAside, utc_now
+from millrace.streams.existing_topics import ExistingTopics
 from millrace.streams.following import (
     budgets_follow,
     gate_follows,
@@ -54,7 +55,6 @@ from millrace.streams.settings import Settings
 from millrace.streams.sink_consumer import SinkConsumer
 from millrace.streams.stream_app import StreamApp
 from millrace.streams.tally import Tally
-from millrace.streams.topic_admin import TopicAdmin
 from millrace.streams.topics import TopicNames, largest_call
 
 log = structlog.get_logger(__name__)
@@ -76,7 +76,7 @@ class Parts:
     set_aside: SetAside
     tally: Tally
     live: LiveSettings
-    admin: TopicAdmin
+    existing: ExistingTopics
     on_failure: Callable[[PipelineError], None]
 
     def sink_consumer(self, sink: Sink) -> SinkConsumer:
@@ -209,7 +209,7 @@ class Parts:
             topics=self.topics,
             partitions=app.partitions,
             seen=seen,
-            reply_topics=ReplyTopics(admin=self.admin),
+            reply_topics=ReplyTopics(existing=self.existing),
             set_aside=self.set_aside,
             max_request_bytes=settings.requests.max_request_bytes,
             clock=utc_now,

@@ -21,6 +21,8 @@ from millrace.streams.discovery import pull_missing_models, with_listed_models
 from millrace.streams.embedded.broker import EmbeddedBroker
 from millrace.streams.embedded.topic_admin import EmbeddedTopicAdmin
 from millrace.streams.engine_owner import announce_owner
+from millrace.streams.existing_topics import ExistingTopics
+from millrace.streams.header_names import read_any_header_name
 from millrace.streams.health_view import HealthView
 from millrace.streams.kafka_connection import reconnect_after_resets
 from millrace.streams.kafka_topic_admin import KafkaTopicAdmin
@@ -67,6 +69,7 @@ async def run_pipeline(
             finished is uncommitted, and is done after a restart.
     """
     reconnect_after_resets()
+    read_any_header_name()
     # As the files give them: an embedded broker's address, say, is filled in by whoever starts it.
     loaded = source.load()[0] if source is not None else settings
     if embedded is not None:
@@ -154,8 +157,9 @@ class _Process:
         on_ready: Callable[[RunningPipeline], None] | None,
     ) -> None:
         settings, running = self._settings, self._running
+        existing = ExistingTopics(admin=self._admin)
         publisher = await stack.enter_async_context(
-            Publisher(settings=settings.kafka, on_failure=self._fail)
+            Publisher(settings=settings.kafka, on_failure=self._fail, existing=existing)
         )
         patient = await stack.enter_async_context(
             Publisher(
@@ -177,7 +181,7 @@ class _Process:
             ),
             tally=running.tally,
             live=self._live,
-            admin=self._admin,
+            existing=existing,
             on_failure=self._fail,
         )
         sink, reader = await self._open_store(stack)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -17,6 +18,7 @@ from millrace.schemas.errors import BrokerError, PipelineError
 from millrace.schemas.record import Record
 from millrace.streams.batches import Batches
 from millrace.streams.deliveries import BatchDelivery, Delivery
+from millrace.streams.existing_topics import ExistingTopics
 from millrace.streams.kafka_errors import kafka_errors
 from millrace.streams.kafka_settings import KafkaSettings
 
@@ -44,6 +46,7 @@ class Publisher:
         settings: KafkaSettings,
         linger_ms: int | None = None,
         on_failure: Callable[[PipelineError], None] | None = None,
+        existing: ExistingTopics | None = None,
     ) -> None:
         self._producer = AIOKafkaProducer(
             **{
@@ -59,6 +62,7 @@ class Publisher:
             settings.request_timeout_seconds * 1000
         )
         self._on_failure = on_failure
+        self._existing = existing
         self._max_record_bytes = settings.max_record_bytes
         self._batches = Batches(
             self._producer,
@@ -88,7 +92,7 @@ class Publisher:
         record: Record,
         *,
         key: str | bytes | None,
-        headers: Iterable[tuple[str, bytes]] = (),
+        headers: Iterable[tuple[str, bytes | None]] = (),
         partition: int | None = None,
         essential: bool = True,
     ) -> Delivery:
@@ -97,6 +101,7 @@ class Publisher:
         One that is not `essential` fails alone: `on_failure` does not hear of it.
 
         Raises:
+            PipelineError: There is no such topic.
             BrokerError: The record can never be sent, or the producer has failed.
         """
         value, listed = record.encode(), [*record.kafka_headers(), *headers]
@@ -132,11 +137,16 @@ class Publisher:
         value: bytes | None,
         *,
         key: bytes | None,
-        headers: Iterable[tuple[str, bytes]] = (),
+        headers: Iterable[tuple[str, bytes | None]] = (),
         partition: int | None = None,
         essential: bool = True,
     ) -> Delivery:
-        """Hand raw bytes to the producer; what is returned ends with their delivery."""
+        """Hand raw bytes to the producer; what is returned ends with their delivery.
+
+        Raises:
+            PipelineError: There is no such topic.
+            BrokerError: As `publish`.
+        """
         listed = list(headers)
         added = self._batches.append(
             topic, value, key=key, headers=listed, partition=partition, essential=essential
@@ -150,12 +160,13 @@ class Publisher:
         topic: str,
         value: bytes | None,
         key: bytes | None,
-        headers: list[tuple[str, bytes]],
+        headers: list[tuple[str, bytes | None]],
         partition: int | None,
         *,
         essential: bool,
     ) -> Delivery:
         """Send what the batches do not take, waiting for room."""
+        await self.require_topic(topic)
         try:
             delivery = await self._producer.send(
                 topic, value=value, key=key, headers=headers, partition=partition
@@ -175,6 +186,24 @@ class Publisher:
             raise failure from error
         delivery.add_done_callback(partial(self._ended, essential=essential))
         return BatchDelivery(delivery, 0)
+
+    async def require_topic(self, topic: str) -> None:
+        """Return if the topic is there, or if nobody can say now.
+
+        A producer would wait minutes for one that is not there, and then end the process.
+
+        Raises:
+            PipelineError: There is no such topic: what names it cannot be processed.
+        """
+        if self._existing is None or self._producer.client.cluster.partitions_for_topic(topic):
+            return
+        with suppress(BrokerError):
+            if not await self._existing.has(topic):
+                raise PipelineError(
+                    f"there is no topic {topic!r}, to which this would go: a provider entry that "
+                    "was taken away? `millrace topics` says which there are",
+                    code="internal_record_invalid",
+                )
 
     async def partitions(self, topic: str) -> int:
         """How many partitions a topic has."""

@@ -15,7 +15,7 @@ from millrace.schemas.ids import replayed_request_id, request_id_at
 from millrace.schemas.request import ReplayRef, Request
 from millrace.schemas.vocabulary import TaskType
 from millrace.streams.dead_letters import RawRecord
-from millrace.streams.routing_key import ORIGIN_HEADER
+from millrace.streams.routing_key import was_moved
 
 Skip = Literal[
     "replay",
@@ -131,7 +131,7 @@ class Replay:
 
         A copy that the router moved to the partition of its key is none: its original counts.
         """
-        moved = any(name == ORIGIN_HEADER for name, _ in record.headers)
+        moved = was_moved(record)
         if moved or not self.selection.holds(record.timestamp):
             return None
         try:

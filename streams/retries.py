@@ -201,6 +201,12 @@ class Retries:
         if identity in self._sent:
             self._tracker.finish(partition, source.offset)
             return
+        topic = self._calls_topic(call.target.provider)
+        try:
+            await self._publisher.require_topic(topic)
+        except PipelineError as problem:
+            self._expect(await self._set_aside(source, problem), partition, source.offset)
+            return
         due = min(retry.not_before, call.job.deadline)
         if self._cancellations.covers(call.job.request_id, call.member):
             due = self._clock()
@@ -212,13 +218,13 @@ class Retries:
                 member=call.member,
                 partition=partition,
                 offset=source.offset,
-                topic=self._calls_topic(call.target.provider),
+                topic=topic,
                 key=source.key,
                 # The bytes alone: a call as an object takes many times as much memory.
                 value=call.encode(),
                 headers=(
                     *Call.kafka_headers(),
-                    *(each for each in source.headers if each[0] == TRACE_HEADER),
+                    *((name, it) for name, it in source.headers if name == TRACE_HEADER and it),
                 ),
             )
         )

@@ -74,7 +74,9 @@ class Router:
         key = _routing_key(body)
         misplaced = key is not None and partition_of(key, self.partitions) != source.partition
         if misplaced and not was_moved(source):
-            headers = [*source.headers, origin.header()]
+            # A name that cannot be written as it was means nothing here; the original has it.
+            headers = [(str(name), value) for name, value in source.headers]
+            headers.append(origin.header())
             outputs.deliveries.append(
                 await self.publisher.publish_bytes(
                     source.topic, source.value, key=key, headers=headers
@@ -281,7 +283,7 @@ def _digest(body: dict[str, Any]) -> str:
 def _trace(source: RawRecord) -> Headers:
     """The requester's trace, if its header is one (W3C Trace Context: ASCII, 55 characters)."""
     for name, value in source.headers:
-        if name == TRACE_HEADER and _TRACE.fullmatch(value):
+        if name == TRACE_HEADER and value is not None and _TRACE.fullmatch(value):
             return ((name, value),)
     return ()
 

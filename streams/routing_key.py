@@ -1,14 +1,19 @@
 """Which partition a request belongs on, whatever client wrote it."""
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from millrace.client.key_hash import positive_hash
 from millrace.schemas.ids import request_id_at
-from millrace.streams.batches import positive_hash
 from millrace.streams.dead_letters import RawRecord
 
 ORIGIN_HEADER = "millrace-origin"
 """`topic/partition/offset/timestamp` of a request that was moved to the partition of its key."""
+
+
+_ORIGIN = re.compile(rb"(.+)/([0-9]{1,5})/([0-9]{1,18})/([0-9]{13})")
+"""Times of 13 digits are those from 2001 to 2286."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,21 +38,25 @@ class Origin:
 
 def was_moved(record: RawRecord) -> bool:
     """Whether the record is a request that was moved to the partition of its key."""
-    return any(name == ORIGIN_HEADER for name, _ in record.headers)
+    return _told_origin(record) is not None
 
 
 def origin_of(record: RawRecord) -> Origin:
     """The origin that a record's header tells, else the place where it lies."""
-    here = Origin(record.topic, record.partition, record.offset, record.timestamp)
+    return _told_origin(record) or Origin(
+        record.topic, record.partition, record.offset, record.timestamp
+    )
+
+
+def _told_origin(record: RawRecord) -> Origin | None:
+    """What its header tells; nothing where a client has written what no router would."""
     for name, value in record.headers:
-        if name == ORIGIN_HEADER:
-            try:
-                topic, partition, offset, millis = value.decode().rsplit("/", 3)
+        if name == ORIGIN_HEADER and (told := _ORIGIN.fullmatch(value or b"")):
+            topic, partition, offset, millis = told.groups()
+            if topic == record.topic.encode():
                 at = datetime.fromtimestamp(int(millis) / 1000, UTC)
-                return Origin(topic, int(partition), int(offset), at)
-            except (ValueError, OverflowError, OSError):
-                return here
-    return here
+                return Origin(record.topic, int(partition), int(offset), at)
+    return None
 
 
 def partition_of(key: bytes, partitions: int) -> int:

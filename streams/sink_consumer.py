@@ -11,8 +11,14 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from millrace.schemas.budget import BudgetAlert, BudgetClaim, BudgetRelease, BudgetSettlement
 from millrace.schemas.dead_letter import DeadLetter
-from millrace.schemas.errors import InvalidEventError, RowRejectedError, SinkUnavailableError
+from millrace.schemas.errors import (
+    InvalidEventError,
+    PipelineError,
+    RowRejectedError,
+    SinkUnavailableError,
+)
 from millrace.schemas.ledger import UsageEvent
 from millrace.schemas.record import SCHEMA_HEADER
 from millrace.schemas.request import Request
@@ -32,7 +38,10 @@ log = structlog.get_logger(__name__)
 
 _POLL_MS = 200
 _DEFAULT_RETRY_SECONDS = 2.0
-_LEDGER = UsageEvent.schema_name.encode()
+_BUDGETS = frozenset(
+    record.schema_name.encode()
+    for record in (BudgetClaim, BudgetSettlement, BudgetRelease, BudgetAlert)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +55,8 @@ class SinkConsumer:
 
     Offsets are committed once the sink holds every row read up to them. While the sink cannot take
     rows, nothing more is read: what waits stays on the topics. Repeated records make the same
-    rows. A row that the sink will never take becomes a dead letter; its neighbours are stored.
+    rows. A row that the sink will never take becomes a dead letter, as does what is no record of
+    its topic; their neighbours are stored.
     """
 
     def __init__(
@@ -68,6 +78,7 @@ class SinkConsumer:
         self._set_aside = set_aside
         self._monotonic = monotonic
         self._batch: list[_Waiting] = []
+        self._bad: list[tuple[RawRecord, PipelineError]] = []
         self._since = 0.0
         self._positions: dict[TopicPartition, int] = {}
         self._stopping = asyncio.Event()
@@ -114,7 +125,7 @@ class SinkConsumer:
             self.ready.set()
             while not self._stopping.is_set():
                 await self._poll()
-            if self._batch:
+            if self._positions:
                 await self._store()
         except KafkaError as error:
             raise translate(error, "read the topics to be stored") from error
@@ -150,14 +161,16 @@ class SinkConsumer:
     def _take(self, source: RawRecord) -> None:
         if not self._positions:
             self._since = self._monotonic()
-        if source.topic == self._topics.usage and not _is_ledger_event(source):
+        if source.topic == self._topics.usage and _is_about_budgets(source):
             return
         try:
             record = self._decoders[source.topic](source)
         except InvalidEventError as error:
-            # Bad requests are the router's to set aside; a bad record of ours shows here.
-            level = log.debug if source.topic == self._topics.requests else log.warning
-            level("sink.skipped", topic=source.topic, offset=source.offset, error=error.message)
+            # Bad requests are the router's to set aside, and dead letters are there already.
+            if source.topic not in {self._topics.requests, self._topics.dead_letters}:
+                problem = PipelineError(error.message, code="internal_record_invalid")
+                self._bad.append((source, problem))
+            log.debug("sink.skipped", topic=source.topic, offset=source.offset, error=error.message)
             return
         self._batch.append(_Waiting(source, record))
 
@@ -180,6 +193,9 @@ class SinkConsumer:
                 break
         if crash_points.armed:
             crash_points.reach(CrashPoint.ROWS_INSERTED)
+        bad, self._bad = self._bad, []
+        for delivery in [await self._set_aside(source, problem) for source, problem in bad]:
+            await delivery
         self.stored += len(self._batch)
         self.batches += bool(self._batch)
         self._batch = []
@@ -223,9 +239,9 @@ class SinkConsumer:
         return True
 
 
-def _is_ledger_event(raw: RawRecord) -> bool:
-    """Whether it is none of the records about budgets, which lie on the same topic."""
-    return all(value == _LEDGER for header, value in raw.headers if header == SCHEMA_HEADER)
+def _is_about_budgets(raw: RawRecord) -> bool:
+    """Whether it is one of the records about budgets, which lie on the topic of the ledger."""
+    return any(value in _BUDGETS for header, value in raw.headers if header == SCHEMA_HEADER)
 
 
 def _request(raw: RawRecord) -> ReceivedRequest:

@@ -15,9 +15,12 @@ from typing import Any
 
 import faust
 import orjson
+import structlog
 
 from millrace.streams.deliveries import Delivery
 from millrace.streams.publisher import Publisher
+
+log = structlog.get_logger(__name__)
 
 
 class StateTable:
@@ -44,11 +47,8 @@ class StateTable:
 
     def get(self, key: bytes) -> tuple[float, Any] | None:
         """When a key's state last changed, and its payload; None when there is none."""
-        stored = self._table.data.get(key)
-        if not stored:
-            return None
-        _, touched, payload = orjson.loads(stored)
-        return touched, payload
+        found = self._read(key, self._table.data.get(key))
+        return None if found is None else found[1:]
 
     def set(self, key: bytes, *, partition: int, touched: float, payload: Any) -> bytes:
         """Set a state in memory; the returned bytes are what `write` is to be given."""
@@ -70,9 +70,20 @@ class StateTable:
     def items(self) -> Iterator[tuple[bytes, int, float, Any]]:
         """Every state: key, partition, touched, payload."""
         for key, stored in list(self._table.data.items()):
-            if stored:
-                partition, touched, payload = orjson.loads(stored)
-                yield key, partition, touched, payload
+            found = self._read(key, stored)
+            if found is not None:
+                yield key, *found
+
+    def _read(self, key: bytes, stored: bytes | None) -> tuple[int, float, Any] | None:
+        """A state, or None where a changelog holds what no process of ours has written."""
+        if not stored:
+            return None
+        try:
+            partition, touched, payload = orjson.loads(stored)
+            return int(partition), float(touched), payload
+        except (ValueError, TypeError) as error:
+            log.warning("state.unreadable", table=self.name, key=repr(key[:80]), error=repr(error))
+            return None
 
     def untouched_since(self, horizon: float, *, limit: int) -> list[tuple[bytes, int]]:
         """Up to `limit` keys, with their partitions, whose state last changed before `horizon`."""

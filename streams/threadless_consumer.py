@@ -60,5 +60,11 @@ class _SameLoop(AIOKafkaConsumerThread):  # type: ignore[misc]
         """Call it."""
         return await maybe_async(fun(*args, **kwargs))
 
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        # Faust's own says committed only where it opens transactions itself.
+        consumer._isolation_level = transport.isolation_level  # noqa: SLF001
+        return consumer
+
     async def _gather_remaining_tasks(self) -> None:
         """Leave them: the tasks of this loop are everybody's."""

@@ -30,9 +30,12 @@ def record_json(record: RawRecord) -> Fields:
         "topic": record.topic,
         "partition": record.partition,
         "offset": record.offset,
-        "timestamp": record.timestamp.isoformat(),
+        "timestamp": record.timestamp.isoformat() if record.timed else None,
         "key": None if record.key is None else record.key.decode(errors="replace"),
-        "headers": {name: raw.decode(errors="replace") for name, raw in record.headers},
+        "headers": {
+            name: None if raw is None else raw.decode(errors="replace")
+            for name, raw in record.headers
+        },
     }
     try:
         shown["value"] = None if record.value is None else orjson.loads(record.value)
@@ -74,7 +77,7 @@ def _summary(record: RawRecord, kind: str) -> str:
         return f"not a JSON object: {_excerpt(record.value.decode(errors='replace'))}"
     show = _SHOWN.get(kind)
     if show is None or kind in _SHARED:
-        header = dict(record.headers).get(SCHEMA_HEADER, b"").decode(errors="replace")
+        header = (dict(record.headers).get(SCHEMA_HEADER) or b"").decode(errors="replace")
         show = _SHOWN.get(header, show)
     try:
         parts = show(fields) if show else [_excerpt(record.value.decode(errors="replace"))]

@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError
 from millrace.streams.cli.broker import require_topics, servers
 from millrace.streams.cli.moments import Start
 from millrace.streams.dead_letters import RawRecord
+from millrace.streams.header_names import read_any_header_name
 from millrace.streams.kafka_errors import kafka_errors
 from millrace.streams.kafka_settings import KafkaSettings
 from millrace.streams.raw_records import raw_record
@@ -43,6 +44,7 @@ class TopicReader:
 
     async def __aenter__(self) -> Self:
         await require_topics(self._kafka, *self._topics)
+        read_any_header_name()
         self._consumer = AIOKafkaConsumer(
             *self._topics,
             **self._kafka.consumer_kwargs(),

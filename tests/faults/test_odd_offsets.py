@@ -53,6 +53,39 @@ async def test_transactions_leave_holes_that_hold_nothing_up(
         assert [len(pipeline.paid(each)) for each in asked] == [1] * len(asked)
 
 
+@pytest.mark.parametrize("isolation", ["read_uncommitted", "read_committed"])
+async def test_what_was_aborted_is_asked_only_where_nobody_minds(
+    real_broker: BrokerUnderTest, tmp_path: Path, isolation: str
+) -> None:
+    """Read committed, it was never sent; what lies before and behind it is answered."""
+    async with whole_pipeline(
+        real_broker, tmp_path, kafka={"isolation_level": isolation}
+    ) as pipeline:
+        producer: Any = AIOKafkaProducer(
+            **pipeline.settings.kafka.client_kwargs(),
+            transactional_id=f"{pipeline.settings.app_id}-service",
+        )
+        await producer.start()
+        try:
+            for number in range(6):
+                await producer.begin_transaction()
+                await send_request(producer, pipeline.requests, request_body(f"aborted-{number}"))
+                await producer.abort_transaction()
+                async with producer.transaction():
+                    body = request_body(f"committed-{number}")
+                    await send_request(producer, pipeline.requests, body)
+        finally:
+            await producer.stop()
+        kinds = ["committed", *(["aborted"] if isolation == "read_uncommitted" else [])]
+        for kind in kinds:
+            for number in range(6):
+                response = await pipeline.topics.response(f"{kind}-{number}")
+                assert response.status == "completed"
+        # All of a partition were read in their order, so what is asked has been.
+        paid = [bool(pipeline.paid(f"aborted-{number}")) for number in range(6)]
+        assert paid == [isolation == "read_uncommitted"] * 6
+
+
 async def test_records_that_were_deleted_unread_hold_nothing_up(
     real_broker: BrokerUnderTest, tmp_path: Path
 ) -> None:

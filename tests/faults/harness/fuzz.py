@@ -1,17 +1,17 @@
 """Inputs for the requests topic that no client should send, drawn from a seed."""
 
 import asyncio
-import base64
 import json
 import random
-from collections import Counter
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
-from harness.load import Kind
-from harness.setting import Setting
-from harness.tape import Tape
+from harness.cluster import PROMPT_MARK, Cluster
+from harness.fuzz_verdict import Following, Seen
+from harness.load import Kind, Load
 
 _TEXTS = (
     "",
@@ -53,7 +53,7 @@ class FuzzInput:
 
     key: bytes | None
     value: bytes | None
-    request_id: str | None
+    request_id: str
     """Under which it ends, if it should be taken after all."""
 
 
@@ -194,9 +194,12 @@ class FuzzResult:
     dead: int
     taken: int
     wrong: list[str]
+    per_second: float
+    """Inputs dealt with, while they came without a pause."""
     alone_ms: tuple[float, ...]
     """What neighbours took while nothing else came, ascending."""
     beside_ms: tuple[float, ...]
+    """And while bad input came at a steady pace."""
 
     @property
     def p99_alone_ms(self) -> float:
@@ -215,87 +218,99 @@ class FuzzResult:
 
 
 async def fuzz(
-    setting: Setting,
+    cluster: Cluster,
     count: int,
     *,
     seed: int,
+    paced: int = 1_500,
     per_second: float = 150.0,
     neighbours_per_second: float = 50.0,
-    phase_seconds: float = 5.0,
-    alone: int = 3_000,
+    phase_seconds: float = 2.5,
+    say: Callable[[str], None] = lambda _: None,
 ) -> FuzzResult:
     """Send inputs, with good requests beside them, and see what becomes of each.
 
-    Phases with bad input and without follow each other, so that what else the machine does
-    meets both alike, until so many neighbours were `alone`; then bad input comes without a pause.
+    The first `paced` come in phases, with others without bad input between them, so that what
+    else the machine does meets both alike; the rest as quickly as they are dealt with.
 
     Raises:
-        AssertionError: A neighbour has no end.
+        AssertionError: A neighbour has no good end, or an input none at all.
     """
-    given = list(inputs(count, seed=seed))
+    seen = Seen(seed)
+    given = inputs(count, seed=seed)
     size = round(per_second * phase_seconds)
-    neighbours = round(neighbours_per_second * phase_seconds)
+    steady = (round(neighbours_per_second * phase_seconds), neighbours_per_second)
     without: list[float] = []
     beside: list[float] = []
-    # What is slow once is slow for nobody's fault.
-    await _neighbours(setting, neighbours, neighbours_per_second)
-    for at in range(0, count, size):
-        if len(without) < alone:
-            without += await _neighbours(setting, neighbours, neighbours_per_second)
-        sending = asyncio.create_task(_send(setting, given[at : at + size], per_second))
-        beside += await _neighbours(setting, neighbours, neighbours_per_second)
-        await sending
-    await setting.watch.until_no_lag(seconds=120)
-    await setting.tape.caught_up()
-    dead, taken, wrong = judge(setting.tape, given)
-    return FuzzResult(count, dead, taken, wrong, tuple(sorted(without)), tuple(sorted(beside)))
+    servers = cluster.bootstrap_servers
+    async with (
+        Load(
+            bootstrap_servers=servers,
+            topic=cluster.topic("requests"),
+            mark=PROMPT_MARK,
+            seed=seed,
+        ) as load,
+        Following(cluster, seen) as following,
+    ):
+        # What is slow once is slow for nobody's fault.
+        await _neighbours(load, following, *steady)
+        for _ in range(0, min(paced, count), size):
+            without += await _neighbours(load, following, *steady)
+            batch = list(islice(given, size))
+            sending = asyncio.create_task(_send(load, seen, batch, per_second))
+            beside += await _neighbours(load, following, *steady)
+            await sending
+        began, rest = time.monotonic(), count - seen.sent
+        while batch := list(islice(given, _AT_ONCE)):
+            await following.until(lambda: seen.open <= _AHEAD, "inputs to be dealt with")
+            await _send(load, seen, batch)
+            if not seen.sent % (20 * _AT_ONCE):
+                await _neighbours(load, following, *steady)
+                say(f"{seen.sent} sent, {seen.dead} set aside, {seen.taken} taken")
+        await following.until(lambda: not seen.open, "the last inputs to be dealt with")
+        took = time.monotonic() - began
+        await following.caught_up()
+    return FuzzResult(
+        inputs=count,
+        dead=seen.dead,
+        taken=seen.taken,
+        wrong=seen.verdict(),
+        per_second=rest / took,
+        alone_ms=tuple(sorted(without)),
+        beside_ms=tuple(sorted(beside)),
+    )
 
 
-def judge(tape: Tape, given: list[FuzzInput]) -> tuple[int, int, list[str]]:
-    """How many were set aside byte for byte, how many taken, and what is wrong with the rest."""
-    letters: Counter[bytes | None] = Counter()
-    wrong = []
-    for entry in tape.entries["dead-letters"]:
-        letters[_bytes(entry.body.get("value"))] += 1
-        if entry.body["error"]["code"] == "internal_error":
-            wrong.append(f"a fault of ours for the record at {entry.body['offset']}")
-    dead = taken = 0
-    for each in given:
-        ends = tape.ends.get(each.request_id or "", [])
-        accepted = any(end["status"] != "rejected" for end in ends)
-        if letters[each.value] == 1 and not accepted:
-            dead += 1
-        elif letters[each.value] == 0 and accepted:
-            taken += 1
-        else:
-            wrong.append(
-                f"{(each.value or b'')[:80]!r}: {letters[each.value]} dead letters, "
-                f"ends {[end['status'] for end in ends]}"
-            )
-    return dead, taken, wrong
+_AT_ONCE = 250
+_AHEAD = 2_000
+"""Inputs that may be under way, when they come without a pause."""
 
 
-async def _send(setting: Setting, given: list[FuzzInput], per_second: float) -> None:
-    size = max(1, round(per_second / 10))
+async def _send(
+    load: Load, seen: "Seen", given: list[FuzzInput], per_second: float | None = None
+) -> None:
+    size = len(given) if per_second is None else max(1, round(per_second / 10))
     for at in range(0, len(given), size):
-        await setting.load.send_many_raw([(each.key, each.value) for each in given[at : at + size]])
-        await asyncio.sleep(0.1)
+        batch = given[at : at + size]
+        for each in batch:
+            seen.expect(key=each.key, value=each.value, request_id=each.request_id)
+        await load.send_many_raw([(each.key, each.value) for each in batch])
+        if per_second is not None:
+            await asyncio.sleep(size / per_second)
 
 
-async def _neighbours(setting: Setting, count: int, per_second: float) -> list[float]:
+async def _neighbours(
+    load: Load, following: "Following", count: int, per_second: float
+) -> list[float]:
     """Send good requests at a pace; returns what each took, in ms."""
-    ids = await setting.load.send(count, kinds=NEIGHBOURS, per_second=per_second)
-    await setting.settled(ids)
-    return [setting.tape.ended_at_ms[each] - setting.load.sent[each].at * 1000 for each in ids]
+    ids = await load.send(count, kinds=NEIGHBOURS, per_second=per_second)
+    ended = following.seen.neighbours
+    await following.until(lambda: all(each in ended for each in ids), "neighbours' ends")
+    for each in ids:
+        status, _ = ended[each]
+        assert status == "completed", f"{each} ended as {status}"
+    return [ended[each][1] - load.sent[each].at * 1000 for each in ids]
 
 
 def _p99(times: tuple[float, ...]) -> float:
     return times[min(len(times) - 1, int(len(times) * 0.99))]
-
-
-def _bytes(blob: dict[str, str] | None) -> bytes | None:
-    if blob is None:
-        return None
-    if blob["encoding"] == "base64":
-        return base64.b64decode(blob["content"])
-    return blob["content"].encode()

@@ -106,7 +106,8 @@ class Report:
 def _fuzz_line(fuzz: FuzzResult) -> str:
     return (
         f"{fuzz.inputs} inputs: {fuzz.dead} set aside byte for byte, {fuzz.taken} taken as "
-        f"requests, {len(fuzz.wrong)} otherwise. Neighbours' 99th percentile: "
+        f"requests, {len(fuzz.wrong)} otherwise; "
+        f"{fuzz.per_second:.0f} a second. Neighbours' 99th percentile: "
         f"{fuzz.p99_alone_ms:.0f} ms alone ({len(fuzz.alone_ms)} of them), "
         f"{fuzz.p99_beside_ms:.0f} ms beside them ({len(fuzz.beside_ms)}), "
         f"{fuzz.ratio:.2f} times."

@@ -279,3 +279,20 @@ async def test_a_broken_record_is_refused() -> None:
 
     with pytest.raises(InvalidEventError, match="not a valid budget-claim"):
         await Bench().processor.process(raw, Outputs())
+
+
+async def test_what_no_budget_wrote_to_the_changelog_stops_none() -> None:
+    """Bytes that are no state, and states that are none of these."""
+    bench = Bench()
+    bench.changelog = {
+        b"\xff": b"[0, 1.0, [1]]",
+        b"no json": b"\x00\xff",
+        b"no state": b'{"a": 1}',
+        b"empty": b"",
+        b"b": b"[0, 1.0, 7]",
+        b"b/claim": b'[0, 1.0, ["x"]]',
+        b"decimal": b'[0, 1.0, ["2026-03-01", "x", 0, "0", 0, "0", 0]]',
+    }
+    bench.restart()
+
+    assert bench.processor.accounts() == {}

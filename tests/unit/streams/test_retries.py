@@ -485,6 +485,21 @@ async def test_too_many_bytes_waiting_pause_it_too() -> None:
     assert sorted(set(bench.sent)) == ["00", "01", "02", "10", "11", "12"]
 
 
+async def test_a_call_for_a_topic_that_is_not_there_is_set_aside() -> None:
+    """Its provider was taken away, or never was; the others go on."""
+    bench = Bench()
+    bench.publisher.missing = {f"llm.calls.{retry('a', due=0).call.target.provider}"}
+    bench.log.write(retry("a", due=0))
+    async with bench.running():
+        await bench.committed(1)
+        bench.publisher.missing = set()
+        bench.log.write(retry("b", due=0))
+        await bench.committed(2)
+
+    assert bench.sent == ["b"]
+    assert bench.set_aside == [(0, "internal_record_invalid")]
+
+
 async def test_what_is_no_retry_is_set_aside() -> None:
     """Its neighbours do not notice."""
     bench = Bench()

@@ -1,5 +1,6 @@
 """Bringing what the topics hold into the store, batch by batch."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from pipeline_doubles import RecordingPublisher
 from pipeline_examples import EXAMPLES
 from pipeline_records import EPOCH, at
 
+from millrace.schemas.dead_letter import DeadLetter
 from millrace.schemas.errors import SinkUnavailableError
 from millrace.sinks.protocol import RejectedRow, RowsRejectedError, SinkRecord
 from millrace.streams.dead_letters import DeadLetters
@@ -190,3 +192,47 @@ async def test_what_is_asked_of_budgets_is_passed_over(bench: MakeBench, name: s
 
     assert at_work.sink.stored == [EXAMPLES["usage-event"]]
     assert at_work.partitions.commits == [{ONE: 2}, {ONE: 2}]
+
+
+@pytest.mark.parametrize(
+    ("topic", "headers"),
+    [
+        (NAMES.usage, ()),
+        (NAMES.usage, (("schema", b"usage-event"),)),
+        (NAMES.usage, (("schema", b"whatever"),)),
+        (NAMES.responses, ()),
+        (NAMES.evaluations, ()),
+    ],
+)
+async def test_what_is_no_record_of_its_topic_is_set_aside(
+    bench: MakeBench, topic: str, headers: tuple[tuple[str, bytes], ...]
+) -> None:
+    """Byte for byte, before anything is committed past it; its neighbours are stored."""
+    junk = Fetched(topic, 0, 1, value=b'{"junk"', headers=headers)
+    at_work = bench(Partitions({ONE: [Fetched(NAMES.usage, 0, 0), junk]}), ListSink())
+    at_work.publisher.hold = True
+    polling = asyncio.create_task(at_work.consumer._poll())
+    while not at_work.publisher.pending:  # noqa: ASYNC110 (the double tells nobody)
+        await asyncio.sleep(0)
+
+    assert at_work.partitions.commits == []
+    at_work.publisher.pending[0].set_result(None)
+    await polling
+    (letter,) = [each.record for each in at_work.publisher.written]
+    assert isinstance(letter, DeadLetter)
+    assert letter.value is not None
+    assert letter.value.bytes() == junk.value
+    assert letter.error.code == "internal_record_invalid"
+    assert len(at_work.sink.stored) == 1
+    assert at_work.partitions.commits == [{ONE: 2}]
+
+
+@pytest.mark.parametrize("schema", ["budget-claim", "budget-settlement", "budget-release"])
+async def test_what_is_for_the_budgets_is_theirs(bench: MakeBench, schema: str) -> None:
+    """They set aside what they cannot read."""
+    junk = Fetched(NAMES.usage, 0, 0, value=b"{", headers=(("schema", schema.encode()),))
+    at_work = bench(Partitions({ONE: [junk]}), ListSink())
+    await at_work.consumer._poll()
+
+    assert at_work.publisher.written == []
+    assert at_work.partitions.commits == [{ONE: 1}]

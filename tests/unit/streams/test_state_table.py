@@ -4,6 +4,8 @@ import tracemalloc
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from millrace.streams.state_table import StateTable
 
 COUNT = 500
@@ -50,3 +52,17 @@ def test_a_state_is_read_back_as_it_was_set() -> None:
     assert table.get(b"other") is None
     assert stored == b'[1,1.5,["digest",7]]'
     assert list(table.items()) == [(b"key", 1, 1.5, ["digest", 7])]
+
+
+@pytest.mark.parametrize(
+    "stored", [b"", b"junk", b"\x00\xff", b"7", b"{}", b"[1]", b'["x", 1.5, 7]', b"[1, null, 7]"]
+)
+def test_what_is_no_state_is_none(stored: bytes) -> None:
+    """Anybody who may write to a changelog could stop a recovery with it; others are read."""
+    table = states()
+    table._table.data[b"junk"] = stored
+    table.set(b"key", partition=1, touched=1.5, payload=7)
+
+    assert table.get(b"junk") is None
+    assert [key for key, *_ in table.items()] == [b"key"]
+    assert table.untouched_since(2.0, limit=10) == [(b"key", 1)]
