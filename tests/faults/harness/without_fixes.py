@@ -78,16 +78,13 @@ def tested(root: Path, tests: Sequence[str], servers: str) -> tuple[int, str]:
 def noticed(root: Path, removal: Removal, servers: str) -> tuple[str | None, str]:
     """What is wrong with a removal's tests, if anything, and what pytest printed."""
     printed = ""
-    removal.apply(root)
-    try:
+    with removal.applied(root):
         for test in removal.tests:
             code, printed = tested(root, [test], servers)
             if code != _FAILED:
                 return f"{test} does not fail without it (pytest ended with {code})", printed
             if not re.search(removal.says, printed):
                 return f"{test} fails, and not for the reason {removal.says!r}", printed
-    finally:
-        removal.restore(root)
     return None, printed
 
 
