@@ -1,6 +1,6 @@
 # Everything that is done with this repository. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint kafka kafka-stop up down lock bench faults
+.PHONY: help setup demo test check lint kafka kafka-stop up down lock bench faults faults-removed
 
 BIN := .venv/bin
 KAFKA := scripts/kafka.py
@@ -47,6 +47,9 @@ faults: .venv/.dev  ## Inject N faults drawn from SEED, then bad input; a report
 		$(BIN)/python -m pytest -q tests/faults/test_fuzzed_streams.py
 	PYTHONPATH=tests/faults:tests/fixtures $(BIN)/python -m harness \
 		--rounds $(or $(N),60) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only '$(ONLY)')
+
+faults-removed: .venv/.dev  ## Take each fix out of a copy of the code, and see its tests fail
+	PYTHONPATH=tests/faults:tests/fixtures $(BIN)/python -m harness.without_fixes --only '$(ONLY)'
 
 lock: .venv/.dev  ## Resolve the dependencies anew
 	$(BIN)/uv pip compile pyproject.toml $(LOCK) --output-file requirements.lock

@@ -15,6 +15,7 @@ _READ_AT_END = 400
 _MAX_PHRASE = 3
 _WORD = re.compile(r"[a-z][a-z0-9'+/;-]*[a-z0-9+]|[a-z]")
 _BLOCK = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
+_DIGITS = b"0123456789"
 _OPENING_WORDS = 12
 _OPENING = 1.5
 _ENOUGH = 2.0
@@ -95,7 +96,7 @@ def classify_task(messages: Sequence[Message]) -> TaskGuess:
     said = next((each for each in reversed(messages) if each.role == "user"), messages[-1])
     text = _bounded(said.text())
     tally = _Tally()
-    prose = _BLOCK.sub(" ", text).lower()
+    prose = (_BLOCK.sub(" ", text) if "```" in text else text).lower()
     _read_words(_WORD.findall(prose), tally)
     for shape in SHAPES:
         if _may_have(shape, text) and shape.pattern.search(text):
@@ -108,6 +109,10 @@ def classify_task(messages: Sequence[Message]) -> TaskGuess:
 
 
 def _may_have(shape: Shape, text: str) -> bool:
+    if shape.digits and text.isascii():
+        ascii_text = text.encode()
+        if len(ascii_text) - len(ascii_text.translate(None, _DIGITS)) < shape.digits:
+            return False
     for each in shape.needs:  # noqa: SIM110 (any() with a generator takes twice as long)
         if each in text:
             return True

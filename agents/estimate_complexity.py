@@ -14,7 +14,10 @@ _DEMANDING_TOKENS = 4_000
 _MANY_STEPS = 6
 _MANY_TOOLS = 8
 _MANY_TURNS = 12
-_WEIGHTS = (0.35, 0.25, 0.25, 0.15)
+_LENGTH_WEIGHT = 0.35
+_TASK_WEIGHT = 0.25
+_STEPS_WEIGHT = 0.25
+_DEMANDS_WEIGHT = 0.15
 
 _TASKS: dict[TaskType, float] = {
     "summarization": 0.1,
@@ -71,12 +74,11 @@ def estimate_complexity(job: Job, *, prompt_tokens: int) -> Complexity:
         + answer / _DEMANDING_TOKENS / 2
         + len(job.messages) / _MANY_TURNS / 2
     )
-    parts = (min(length, 1.0), _TASKS[job.task], steps, min(demands, 1.0))
-    value = sum(weight * part for weight, part in zip(_WEIGHTS, parts, strict=True))
-    return Complexity(
-        value=round(value, 2),
-        length=parts[0],
-        task=parts[1],
-        steps=parts[2],
-        demands=parts[3],
+    length, demands, task = min(length, 1.0), min(demands, 1.0), _TASKS[job.task]
+    value = (
+        _LENGTH_WEIGHT * length
+        + _TASK_WEIGHT * task
+        + _STEPS_WEIGHT * steps
+        + _DEMANDS_WEIGHT * demands
     )
+    return Complexity(value=round(value, 2), length=length, task=task, steps=steps, demands=demands)

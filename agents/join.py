@@ -28,6 +28,9 @@ from millrace.schemas.outcome import (
 )
 from millrace.schemas.record import Instant
 from millrace.schemas.response import Response
+from millrace.schemas.unchecked import unchecked
+
+_state = unchecked(JoinState)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,7 +201,7 @@ def _open(job: Job, plan: Plan, offset: int) -> JoinState:
 
 
 def _end(offset: int, response: Response, reply_to: str | None) -> Decision:
-    ended = JoinState(applied=offset, ended=True, touched_at=response.completed_at)
+    ended = _state(applied=offset, ended=True, touched_at=response.completed_at)
     return Decision(ended, response=response, reply_to=reply_to)
 
 

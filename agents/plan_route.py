@@ -39,6 +39,8 @@ from millrace.schemas.vocabulary import Capability, Strategy, TaskType
 
 _NEAREST_SHOWN = 5
 _BAR_STEP = 5
+_MOST_REMEMBERED = 4_096
+"""Plans: of a task, one for each size and complexity that requests have."""
 
 _plan = unchecked(Plan)
 
@@ -75,6 +77,9 @@ class PlanRoute:
     """Says how often an answer may be repaired."""
     _ranking: RankOffers = field(init=False, repr=False, compare=False)
     _routes: dict[TaskType, TaskRoute] = field(init=False, repr=False, compare=False)
+    _remembered: dict[object, Plan] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
 
     def __post_init__(self) -> None:
         names = sorted(offer.qualified_name for offer in self.offers)
@@ -122,6 +127,15 @@ class PlanRoute:
             self.health,
             max_local_lag=policy.max_local_lag if strategy == "local_first" else None,
         )
+        repairs = self.validation.repairs(job.output, job.task)
+        compose = _COMPOSE.get(strategy)
+        # While all is well, requests that are alike in this get the same plan.
+        key = None
+        if compose is None and heeded.selection is selection and route.max_latency_s is None:
+            key = (constraints, sizes, complexity, guess, repairs, route.strategy)
+            known = self._remembered.get(key)
+            if known is not None:
+                return known
         choice = Choice(
             selection=heeded.selection,
             sizes=sizes,
@@ -131,7 +145,6 @@ class PlanRoute:
             by_side=strategy in {"local_first", "cloud_first"},
             limit=policy.max_candidates,
         )
-        compose = _COMPOSE.get(strategy)
         if compose is None:
             draft, screen = ask_one(choice)
         else:
@@ -151,7 +164,7 @@ class PlanRoute:
                 f"{self._unknown_names(route)}"
                 f"passed over: {_nearest(selection.nearest or passed_over)}"
             )
-        return _plan(
+        plan = _plan(
             strategy=strategy,
             members=draft.members,
             mode=draft.mode,
@@ -159,7 +172,7 @@ class PlanRoute:
             member_timeout_s=draft.member_timeout_s,
             vote=draft.vote,
             cascade=draft.cascade,
-            max_repairs=self.validation.repairs(job.output, job.task),
+            max_repairs=repairs,
             reasons=(
                 *self._reasons(route, constraints, sizes, len(ranked.fitting)),
                 *((str(guess),) if guess is not None else ()),
@@ -175,6 +188,11 @@ class PlanRoute:
             task_confidence=None if guess is None else guess.confidence,
             estimated_cost_usd=draft.cost,
         )
+        if key is not None:
+            if len(self._remembered) >= _MOST_REMEMBERED:
+                self._remembered.clear()
+            self._remembered[key] = plan
+        return plan
 
     def estimated_cost(self, job: Job, offer: Offer) -> Decimal | None:
         """US dollars for one answer to the job as it stands; None when a price is unknown."""

@@ -19,7 +19,7 @@ from millrace.schemas.unchecked import unchecked
 from millrace.schemas.usage import Timing, Usage
 from millrace.schemas.vocabulary import FinishReason, TerminalStatus
 
-_ended = unchecked(Response)
+_ended, _timing = unchecked(Response), unchecked(Timing)
 
 
 def ended_by_refusal(refusal: Refusal) -> Response:
@@ -248,7 +248,7 @@ def _as_the_requester_saw_it(job: Job, timing: Timing, at: datetime) -> Timing:
     first = timing.time_to_first_token_ms
     queued = timing.queued_ms
     total = max(0.0, (at - job.accepted_at).total_seconds() * 1e3)
-    return Timing(
+    return _timing(
         queued_ms=queued,
         time_to_first_token_ms=None if first is None else round(first + (queued or 0.0), 3),
         total_ms=round(total, 3),

@@ -140,6 +140,8 @@ class Shape(NamedTuple):
     """Text without any of these has not the form: cheaper to see than by the pattern."""
     pattern: re.Pattern[str]
     gains: tuple[tuple[TaskType, float], ...]
+    digits: int = 0
+    """Nor has text with fewer digits."""
 
 
 SHAPES: tuple[Shape, ...] = (
@@ -173,6 +175,7 @@ SHAPES: tuple[Shape, ...] = (
         ("",),
         re.compile(r"(?:\d[\d.,]*\s?[%kM]?\b[^\d\n]{1,25}){6}"),
         (("data_interpretation", 1.5),),
+        digits=6,
     ),
 )
 """Forms of text, wherever they stand."""

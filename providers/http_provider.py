@@ -100,10 +100,11 @@ class HttpProvider:
         try:
             self._announce(quota, account)
             response = await watch.wait(self._client.send(http_request, stream=True), seconds=limit)
-            self._tell(quota, response.headers)
+            headers = _headers(response)
+            self._tell(quota, headers)
             if not response.is_success:
                 raise await self._refusal(response, watch)
-            reply = self._wire.reply(request, response.headers)
+            reply = self._wire.reply(request, headers)
             reply.key_alias = alias
             pieces = _pieces(response)
             while not reply.ended:
@@ -268,7 +269,7 @@ class HttpProvider:
             headers = self._headers[alias] = self._headers_with(key)
         # Given as a stream, the body is not looked at, nor are headers added that aiohttp writes.
         built = httpx.Request(method, url, headers=headers, stream=httpx.ByteStream(request.body))
-        built.read()
+        built.read()  # what it holds already, for transports that ask for the content
         return built
 
     def _headers_with(self, key: ApiKey | None) -> httpx.Headers:
@@ -302,6 +303,12 @@ class HttpProvider:
         )
         error.http_status = response.status_code
         return error
+
+
+def _headers(response: httpx.Response) -> Mapping[str, str]:
+    """The reply's headers, without making httpx's of them where the body knows them."""
+    stream = response.stream
+    return stream.headers if isinstance(stream, Body) else response.headers
 
 
 def _pieces(response: httpx.Response) -> AsyncIterator[bytes]:

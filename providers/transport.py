@@ -16,8 +16,10 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import httpx
+from aiohttp.http_exceptions import HttpProcessingError
 
 from millrace.providers.entry import Timeouts
+from millrace.providers.lean_exchange import LeanExchange, LeanReply
 
 _KEEP_ALIVE_SECONDS = 4.0
 """Below the 5 s after which uvicorn and Node close idle connections, so that a request is not
@@ -69,6 +71,8 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         self._ssl_context = ssl_context
         self._proxy = proxy
         self._session: aiohttp.ClientSession | None = None
+        self._lean: LeanExchange | None = None
+        """For calls, where no proxy stands between."""
         self._header_sets: dict[_RawHeaders, list[tuple[str, str]]] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -76,13 +80,15 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         response = await self._exchange(request)
         if response is None:
             raise httpx.RemoteProtocolError("the server does not answer in HTTP")
-        return httpx.Response(
-            response.status, headers=response.raw_headers, stream=Body(response), request=request
-        )
+        return _Response(response, request)
 
-    async def _exchange(self, request: httpx.Request) -> aiohttp.ClientResponse | None:
+    async def _exchange(self, request: httpx.Request) -> aiohttp.ClientResponse | LeanReply | None:
         session = self._session or self._open()
         try:
+            if self._lean is not None and request.method == "POST":
+                return await self._lean.post(
+                    str(request.url), self._headers(tuple(request.headers.raw)), request.content
+                )
             return await session.request(
                 request.method,
                 str(request.url),
@@ -91,7 +97,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 data=aiohttp.BytesPayload(request.content) if request.content else None,
                 allow_redirects=False,
             )
-        except aiohttp.ClientResponseError:
+        except (aiohttp.ClientResponseError, HttpProcessingError):
             # Not passed on, not even as a cause: it shows the request's headers, and so the key.
             return None
 
@@ -125,18 +131,25 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             read_bufsize=_READ_BUFFER_BYTES,
             proxy=self._proxy,
         )
+        if self._proxy is None:
+            self._lean = LeanExchange(self._session, read_buffer_bytes=_READ_BUFFER_BYTES)
         return self._session
 
 
 class Body(httpx.AsyncByteStream):
     """A reply's body as it arrives. Its own iterator: a generator would cost every piece."""
 
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
+    def __init__(self, response: aiohttp.ClientResponse | LeanReply) -> None:
         self._response = response
         self._content = response.content
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The reply's; names are found in any case, and listed as the server wrote them."""
+        return self._response.headers
 
     @property
     def compressed(self) -> bool:
@@ -167,6 +180,30 @@ class Body(httpx.AsyncByteStream):
             self._response.release()
         else:
             self._response.close()
+
+
+class _Response(httpx.Response):
+    """A reply whose headers become httpx's, each checked and copied, once somebody asks for them.
+
+    Whoever reads `Body.headers` need not.
+    """
+
+    def __init__(
+        self, response: aiohttp.ClientResponse | LeanReply, request: httpx.Request
+    ) -> None:
+        super().__init__(response.status, stream=Body(response), request=request)
+        self._raw_headers: Any = response.raw_headers
+
+    @property
+    def headers(self) -> httpx.Headers:
+        """The reply's headers."""
+        if self._raw_headers is not None:
+            self._made, self._raw_headers = httpx.Headers(self._raw_headers), None
+        return self._made
+
+    @headers.setter
+    def headers(self, headers: httpx.Headers) -> None:
+        self._made, self._raw_headers = headers, None
 
 
 class _Client(httpx.AsyncClient):

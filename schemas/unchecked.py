@@ -8,12 +8,19 @@ provider, a user, a file) is never made this way.
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
 
+from pydantic import BaseModel
+
 from millrace.schemas.record import Frozen
 
 P = ParamSpec("P")
 M = TypeVar("M", bound=Frozen)
 
-_set = object.__setattr__
+# The slots of a model, set without the checks of a frozen one.
+_slots = BaseModel.__dict__
+_set_values = _slots["__dict__"].__set__
+_set_told = _slots["__pydantic_fields_set__"].__set__
+_set_extra = _slots["__pydantic_extra__"].__set__
+_set_private = _slots["__pydantic_private__"].__set__
 
 
 def unchecked(model: Callable[P, M]) -> Callable[P, M]:
@@ -44,10 +51,10 @@ def unchecked(model: Callable[P, M]) -> Callable[P, M]:
             if name not in values:
                 values[name] = factory()
         instance = new(made)
-        _set(instance, "__dict__", template | values)
-        _set(instance, "__pydantic_fields_set__", names)
-        _set(instance, "__pydantic_extra__", None)
-        _set(instance, "__pydantic_private__", None)
+        _set_values(instance, template | values)
+        _set_told(instance, names)
+        _set_extra(instance, None)
+        _set_private(instance, None)
         return instance
 
     return cast("Callable[P, M]", make)

@@ -6,6 +6,7 @@ from clickhouse_connect.driver.client import Client
 
 from millrace.schemas.errors import RowRejectedError, SinkUnavailableError
 from millrace.sinks.connection import Connection
+from millrace.sinks.disk_reserve import DiskReserve
 from millrace.sinks.migrate import migrate, shipped_migrations
 from millrace.sinks.placing import PlacedRow, place
 from millrace.sinks.protocol import RejectedRow, RowsRejectedError, SinkRecord
@@ -34,14 +35,23 @@ class ClickHouseSink:
     def __init__(self, *, settings: ClickHouseSettings) -> None:
         self._settings = settings
         self._connection = Connection(settings=settings)
+        self._reserve = (
+            DiskReserve(settings.folder, least_bytes=settings.engine_min_free_bytes)
+            if settings.embedded
+            else None
+        )
 
     async def open(self) -> None:
         """Connect, migrate the database, set how long rows are kept. Harmless to repeat.
 
         Raises:
-            SinkUnavailableError: Nobody answers, or another process has the path open.
+            SinkUnavailableError: Nobody answers, another process has the path open, or the disk
+                of the embedded engine is almost full.
             ConfigurationError: User or password are refused, or a migration was changed.
         """
+        if self._reserve is not None:
+            # An engine that opens begins to merge.
+            self._reserve.check(None)
         await self._connection.open(self._prepare)
 
     async def write(self, batch: Sequence[SinkRecord]) -> None:
@@ -67,6 +77,8 @@ class ClickHouseSink:
         keep_for(client, database=database, days=self._settings.ttl_days)
 
     def _write(self, client: Client, batch: Sequence[SinkRecord]) -> None:
+        if self._reserve is not None:
+            self._reserve.check(client)
         placed = place(batch, store_text=self._settings.store_text)
         rejected = placed.rejected
         for table in TABLES:

@@ -48,7 +48,7 @@ def connect(settings: ClickHouseSettings) -> Client:
 def _embedded(settings: ClickHouseSettings) -> Client:
     options = {"max_server_memory_usage": settings.engine_memory_bytes, **_EMBEDDED_CACHES}
     client = clickhouse_connect.get_client(
-        interface="chdb", path=unquote(settings.parts.path), chdb_options=options
+        interface="chdb", path=str(settings.folder), chdb_options=options
     )
     for name, value in settings.server_settings.items():
         client.set_client_setting(name, value)

@@ -48,6 +48,9 @@ class ClickHouseSettings(Frozen):
     and ids always are."""
     engine_memory_bytes: int = Field(default=1 << 30, ge=512 << 20)
     """What the process may hold, all in all, before the embedded engine refuses work."""
+    engine_min_free_bytes: int = Field(default=256 << 20, ge=0)
+    """The embedded engine writes and merges nothing while its disk has less space left: a merge
+    that runs out of space destroys what it merges."""
 
     @field_validator("url")
     @classmethod
@@ -87,6 +90,11 @@ class ClickHouseSettings(Frozen):
     def embedded(self) -> bool:
         """Whether the engine runs in this process."""
         return self.parts.scheme == "chdb"
+
+    @property
+    def folder(self) -> Path:
+        """Where the embedded engine keeps its data."""
+        return Path(unquote(self.parts.path))
 
     @property
     def server_settings(self) -> dict[str, str]:

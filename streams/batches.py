@@ -67,18 +67,22 @@ class Batches:
             batch = pending[-1]
         else:
             batch = accumulator._append_batch(accumulator.create_builder(), place)  # noqa: SLF001
-        added = batch._builder.append(  # noqa: SLF001
-            timestamp=None, key=key, value=value, headers=headers
-        )
-        if added is None:
+        # As its own `append`, which would ask for serializers and a time stamp besides.
+        builder = batch._builder  # noqa: SLF001
+        if builder._closed:  # noqa: SLF001
             return None
+        index = builder._relative_offset  # noqa: SLF001
+        if builder._builder.append(index, None, key, value, headers) is None:  # noqa: SLF001
+            builder.close()
+            return None
+        builder._relative_offset = index + 1  # noqa: SLF001
         future: asyncio.Future[Any] = batch.future
         watched = self._filling.get(place)
         if watched is None or watched.future is not future:
             watched = self._filling[place] = _Watched(future)
             future.add_done_callback(lambda _: self._ended(place, watched))
         watched.essential |= essential
-        return BatchDelivery(future, added.offset)
+        return BatchDelivery(future, index)
 
     def _place(self, topic: str, key: bytes | None, partition: int | None) -> TopicPartition | None:
         known = self._cluster._partitions.get(topic)  # noqa: SLF001

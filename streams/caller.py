@@ -10,7 +10,6 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import KafkaError
 
-from millrace.providers.rate_limit import Reservation
 from millrace.providers.running_loop import running_loop
 from millrace.schemas.call import Call
 from millrace.streams import crash_points
@@ -24,6 +23,7 @@ from millrace.streams.holding import Holding
 from millrace.streams.kafka_settings import KafkaSettings
 from millrace.streams.lease import Lease
 from millrace.streams.offsets import OffsetTracker, Partition
+from millrace.streams.places import Place, Places
 from millrace.streams.progress import resume_from_commits, unread
 from millrace.streams.publisher import translate
 from millrace.streams.raw_records import raw_record
@@ -76,7 +76,6 @@ class Caller:
     ) -> None:
         self.provider = provider
         self._topic = topic
-        self._limit = in_flight
         self._settings = settings
         self._exchange = exchange
         self._set_aside = set_aside
@@ -84,12 +83,17 @@ class Caller:
         self._holding = Holding(learn=partial(resume_from_commits, kafka, self._tracker, group))
         self._admission = admission
         self._alarm: asyncio.TimerHandle | None = None
-        self._calling = 0
         self._unfinished = Unfinished()
         self._tasks: dict[asyncio.Task[None], Arrival] = {}
         self._attempts = attempts
         self._place_free = asyncio.Event()
         self._lease = Lease(seconds=kafka.session_timeout_seconds, now=time.monotonic)
+        self._places = Places(
+            in_flight,
+            now=time.monotonic,
+            may_take=lambda: self._lease.held,
+            on_room=self._on_room,
+        )
         self._failure: asyncio.Future[None] | None = None
         self._stopping = asyncio.Event()
         self.ready = asyncio.Event()
@@ -117,11 +121,11 @@ class Caller:
     @property
     def in_flight(self) -> int:
         """How many calls are being made."""
-        return self._calling
+        return self._places.taken
 
     def allow(self, in_flight: int) -> None:
         """Make so many calls at once from now on; those under way go on."""
-        self._limit = in_flight
+        self._places.limit = in_flight
         self._begin_waiting()
 
     async def lag(self) -> int:
@@ -157,13 +161,16 @@ class Caller:
             moving = Rebalance(give_up=self._give_up, take_over=self._take_over)
             consumer.subscribe([self._topic], listener=moving)
             committer = asyncio.create_task(self._commits.run())
+            committer.add_done_callback(self._note_failure)
             try:
                 await self._intake()
                 await self._drain(self._settings.drain_seconds)
             finally:
                 committer.cancel()
-                self._set_alarm(None)
+                # Also where it was not told to stop: what is broken off makes room for others.
+                self._stopping.set()
                 await self._break_off(set(self._tasks))
+                self._set_alarm(None)
             await self._commits.now()
         except KafkaError as error:
             raise translate(error, f"read {self._topic!r}") from error
@@ -227,16 +234,16 @@ class Caller:
         held_for = None
         # Looked at again at the next alarm: the group's answer says whose the calls are.
         while (
-            self._lease.held
-            and self._calling < self._limit
-            and self._unfinished.leaves_room(self._limit)
+            self._places.room
+            and self._lease.held
+            and self._unfinished.leaves_room(self._places.limit)
         ):
             admitted = self._admission.next()
             if admitted is None:
                 held_for = self._admission.retry_in
                 break
-            self._begin(admitted.arrival, _Place(self, admitted.reservation))
-        if len(self._admission):
+            self._begin(admitted.arrival, self._places.begin(admitted.reservation))
+        if len(self._admission) or self._places.preparing:
             self._set_alarm(_LOOK_SECONDS if held_for is None else min(held_for, _LOOK_SECONDS))
 
     def _set_alarm(self, seconds: float | None) -> None:
@@ -254,7 +261,11 @@ class Caller:
     def _look(self) -> None:
         """End what has expired or was cancelled while it waited, and begin what may begin now."""
         self._alarm = None
+        # The lease may be held again.
+        self._places.hand_out()
         if self._stopping.is_set():
+            if self._places.preparing:
+                self._set_alarm(_LOOK_SECONDS)
             return
         if self._lease.held:
             for arrival in self._admission.over():
@@ -280,25 +291,34 @@ class Caller:
             return
         self._admission.put(source)
 
-    def _begin(self, arrival: Arrival, place: "_Place | None" = None) -> None:
+    def _begin(self, arrival: Arrival, place: Place | None = None) -> None:
         task = running_loop().create_task(self._work_off(arrival, place))
-        if place is not None:
-            task.add_done_callback(place.leave)
         self._tasks[task] = arrival
         self._unfinished.begin(arrival.size)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(partial(self._ended, place))
 
-    def _ended(self, task: "asyncio.Task[None]") -> None:
-        self._unfinished.end(self._tasks.pop(task).size)
+    def _on_room(self) -> None:
         self._begin_waiting()
         self._place_free.set()
+
+    def _ended(self, place: Place | None, task: "asyncio.Task[None]") -> None:
+        self._unfinished.end(self._tasks.pop(task).size)
+        if place is not None:
+            # Of a call that was made nothing is left to release.
+            self._admission.release(place.quota)
+            place.leave()
+        self._on_room()
+        self._note_failure(task)
+
+    def _note_failure(self, task: "asyncio.Task[None]") -> None:
+        """Let `run` end with the first failure, be it of a call or of committing."""
         if task.cancelled():
             return
         error = task.exception()
         if error is not None and self._failure is not None and not self._failure.done():
             self._failure.set_exception(error)
 
-    async def _work_off(self, arrival: Arrival, place: "_Place | None") -> None:
+    async def _work_off(self, arrival: Arrival, place: Place | None) -> None:
         if arrival.problem is not None:
             await (await self._set_aside(arrival.source, arrival.problem))
         elif arrival.call is not None:
@@ -307,14 +327,9 @@ class Caller:
             crash_points.reach(CrashPoint.CALL_ACKNOWLEDGED)
         self._commits.finish(arrival.partition, arrival.source.offset)
 
-    async def _make_once(self, call: Call, input_tokens: int, place: "_Place | None") -> None:
+    async def _make_once(self, call: Call, input_tokens: int, place: Place | None) -> None:
         async def make() -> bool:
-            return await self._exchange.run(
-                call,
-                quota=None if place is None else place.quota,
-                input_tokens=input_tokens,
-                answered=_nothing if place is None else place.leave,
-            )
+            return await self._exchange.run(call, place=place, input_tokens=input_tokens)
 
         await self._attempts.once(call.attempt_id, make)
 
@@ -352,27 +367,3 @@ class Caller:
         self.ready.set()
         lost = {task for task, each in self._tasks.items() if each.partition not in partitions}
         await self._break_off(lost)
-
-
-def _nothing() -> None:
-    """For calls that have no place to leave."""
-
-
-class _Place:
-    """A place for a call in flight; left once, when the answer is there or the task ends."""
-
-    __slots__ = ("_caller", "quota")
-
-    def __init__(self, caller: Caller, quota: Reservation | None) -> None:
-        self.quota = quota
-        self._caller: Caller | None = caller
-        caller._calling += 1  # noqa: SLF001
-
-    def leave(self, _: object = None) -> None:
-        caller, self._caller = self._caller, None
-        if caller is not None:
-            caller._calling -= 1  # noqa: SLF001
-            # Of a call that was made nothing is left to release.
-            caller._admission.release(self.quota)  # noqa: SLF001
-            caller._begin_waiting()  # noqa: SLF001
-            caller._place_free.set()  # noqa: SLF001

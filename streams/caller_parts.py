@@ -37,7 +37,7 @@ from millrace.streams.settings import Settings
 from millrace.streams.unmade import Unmade
 
 _LEAST_AHEAD = 16
-_MOST_AHEAD = 500
+_MOST_AHEAD = 2000
 _BYTES_AHEAD = 32 * 1024 * 1024
 """How many calls a caller reads ahead, so that it has some to choose from."""
 

@@ -13,7 +13,6 @@ from millrace.providers.protocol import (
     ModelServer,
     ReasoningDelta,
     TextDelta,
-    ToolArgumentsDelta,
     UsageSoFar,
 )
 from millrace.providers.rate_limit import Reservation
@@ -26,8 +25,9 @@ from millrace.streams.cancellations import Cancellations
 from millrace.streams.chunk_stream import ChunkStream
 from millrace.streams.dead_letters import Clock
 from millrace.streams.embedding_exchange import embed
+from millrace.streams.places import Place
 from millrace.streams.reckoning import Reply
-from millrace.streams.unmade import cancelled, expired
+from millrace.streams.unmade import Ending, cancelled, expired
 
 log = structlog.get_logger(__name__)
 
@@ -45,9 +45,17 @@ class Conversation:
     clock: Clock
 
     async def hold(
-        self, call: Call, *, reply: Reply, chunks: ChunkStream, quota: Reservation
+        self,
+        call: Call,
+        *,
+        reply: Reply,
+        chunks: ChunkStream,
+        quota: Reservation,
+        place: Place | None = None,
     ) -> tuple[AttemptStatus, ErrorInfo | None]:
         """Ask and read until the answer is whole, or is not going to be; `reply` is what came.
+
+        With a `place`, asks once that is taken; who expires or is cancelled until then asks nobody.
 
         Raises:
             BrokerError: A chunk cannot be written.
@@ -56,6 +64,12 @@ class Conversation:
         limit = CallLimit((job.deadline - self.clock()).total_seconds())
         try:
             with self.cancellations.watching(job.request_id, call.member, limit.stop):
+                if place is not None:
+                    await place.take()
+                over = self._over(call)
+                if over is not None:
+                    return over
+                reply.asked_at = time.perf_counter()
                 await self._read(call, reply=reply, chunks=chunks, quota=quota)
         except asyncio.CancelledError:
             cause = limit.cause()
@@ -90,6 +104,13 @@ class Conversation:
             return "failed", ErrorInfo(code="reply_invalid", message=message, retryable=True)
         return "completed", None
 
+    def _over(self, call: Call) -> Ending | None:
+        """Whether its time was up, or it was cancelled, before it was sent."""
+        job = call.job
+        if self.cancellations.covers(job.request_id, call.member):
+            return "cancelled", cancelled()
+        return ("expired", expired()) if self.clock() >= job.deadline else None
+
     async def _read(
         self, call: Call, *, reply: Reply, chunks: ChunkStream, quota: Reservation
     ) -> None:
@@ -117,22 +138,21 @@ class Conversation:
                 if reply.first_token_at is None:
                     reply.first_token_at = time.perf_counter()
                 reply.deltas += 1
-                match event:
-                    case TextDelta(text):
-                        reply.text.append(text)
-                        await chunks.add(text=text)
-                    case ReasoningDelta(text):
-                        reply.reasoning.append(text)
-                        await chunks.add(reasoning=text)
-                    case ToolArgumentsDelta():
-                        reply.tool_arguments.append(event.arguments)
-                        piece = ToolCallDelta(
-                            index=event.index,
-                            id=event.id,
-                            name=event.name,
-                            arguments=event.arguments,
-                        )
-                        await chunks.add(tool_call=piece)
+                if isinstance(event, TextDelta):
+                    reply.text.append(event.text)
+                    await chunks.add(text=event.text)
+                elif isinstance(event, ReasoningDelta):
+                    reply.reasoning.append(event.text)
+                    await chunks.add(reasoning=event.text)
+                else:
+                    reply.tool_arguments.append(event.arguments)
+                    piece = ToolCallDelta(
+                        index=event.index,
+                        id=event.id,
+                        name=event.name,
+                        arguments=event.arguments,
+                    )
+                    await chunks.add(tool_call=piece)
 
 
 def _wants_probabilities(call: Call) -> bool:

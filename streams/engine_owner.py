@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import unquote
 
 from pydantic import Field
 
@@ -30,7 +29,7 @@ class EngineOwner(Frozen):
 
 def owner_file(clickhouse: ClickHouseSettings) -> Path:
     """Where the owner is announced: beside the engine's folder."""
-    folder = Path(unquote(clickhouse.parts.path))
+    folder = clickhouse.folder
     return folder.with_name(f"{folder.name}.owner.json")
 
 

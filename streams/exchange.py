@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from millrace.providers.backoff import GiveUp, RetryHere, Verdict
@@ -25,6 +25,7 @@ from millrace.streams.chunk_stream import ChunkStream
 from millrace.streams.conversation import Conversation
 from millrace.streams.crash_points import CrashPoint
 from millrace.streams.dead_letters import Clock
+from millrace.streams.places import Place
 from millrace.streams.quotas import Quotas
 from millrace.streams.reckoning import Reckoning, Reply
 from millrace.streams.retrying import Retrying, circuit_open
@@ -49,6 +50,7 @@ class _Begun:
     chunks: ChunkStream
     reply: Reply
     start: float
+    """When it was about to be reserved, by the performance counter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,32 +93,33 @@ class Exchange:
         self,
         call: Call,
         *,
-        quota: Reservation | None = None,
+        place: Place | None = None,
         input_tokens: int | None = None,
-        answered: Callable[[], object] = lambda: None,
     ) -> bool:
-        """Make the call and say how it ended; `answered` is called when the provider is done.
+        """Make the call and say how it ended.
 
-        What is reserved in `quota` is settled, or given back, whatever happens; without it the
-        call reserves for itself. `input_tokens` is their estimate, made here if it is not given.
+        Its `place` is taken when the reservation is acknowledged, and left when the provider is
+        done. What the place has reserved of the rate limit is settled, or given back, whatever
+        happens; a call without one reserves for itself and waits for nobody. `input_tokens` is
+        their estimate, made here if it is not given.
 
         Returns whether this attempt is over; False if it was put off as it is, because its
         model must not be asked now.
 
         When the task is cancelled (shutdown, or the partition went to another process), the
-        broken-off call is booked as an estimate, no outcome is written, and whoever reads the
-        call next makes it again.
+        broken-off call is booked as an estimate, or as nothing if it was not sent; no outcome is
+        written, and whoever reads the call next makes it again.
 
         Raises:
             BrokerError: A record cannot be written; the call must stay uncommitted.
         """
-        current = _Try(call, quota, input_tokens)
-        while isinstance(next_try := await self._attempt(current, answered), _Try):
+        current = _Try(call, None if place is None else place.quota, input_tokens)
+        while isinstance(next_try := await self._attempt(current, place), _Try):
             current = next_try
         return next_try == "over" or current.call is not call
 
     async def _attempt(
-        self, current: _Try, answered: Callable[[], object]
+        self, current: _Try, place: Place | None
     ) -> _Try | Literal["over", "put_off"]:
         """Make one attempt; returns the one to be made after it, if that is to be made here."""
         call, now = current.call, self.clock()
@@ -124,7 +127,7 @@ class Exchange:
         if ending is None:
             permit = self.retrying.begin(call)
             if permit is not None:
-                return await self._invoke(current, now, answered, permit) or "over"
+                return await self._invoke(current, now, place, permit) or "over"
         self.quotas.release(current.quota)
         if ending is None:
             return await self._turn_away(call, now)
@@ -144,7 +147,7 @@ class Exchange:
         return "over"
 
     async def _invoke(
-        self, current: _Try, started_at: datetime, answered: Callable[[], object], permit: Permit
+        self, current: _Try, started_at: datetime, place: Place | None, permit: Permit
     ) -> _Try | None:
         call = current.call
         invocation = self.new_id()
@@ -158,22 +161,24 @@ class Exchange:
         input_tokens = reservation.usage.input_tokens
         quota = current.quota or self.quotas.reserve_ahead(call, input_tokens)[0]
         reply = Reply()
+        begun = _Begun(
+            call=call,
+            reckoning=reckoning,
+            quota=quota,
+            reservation=reservation,
+            chunks=self.records.chunk_stream(call, invocation),
+            reply=reply,
+            start=time.perf_counter(),
+        )
         try:
+            if place is not None:
+                place.prepare()
             await self.records.reserve(call, reservation)
             if crash_points.armed:
                 crash_points.reach(CrashPoint.CALL_RESERVED)
-            begun = _Begun(
-                call=call,
-                reckoning=reckoning,
-                quota=quota,
-                reservation=reservation,
-                chunks=self.records.chunk_stream(call, invocation),
-                reply=reply,
-                start=time.perf_counter(),
-            )
             try:
                 status, error = await self.conversation.hold(
-                    call, reply=reply, chunks=begun.chunks, quota=quota
+                    call, reply=reply, chunks=begun.chunks, quota=quota, place=place
                 )
             except asyncio.CancelledError:
                 error = ErrorInfo(
@@ -191,7 +196,7 @@ class Exchange:
             self._let_go(call, permit, quota, reply)
         verdict = self._verdict(begun)
         if isinstance(verdict, GiveUp) or error is None:
-            answered()
+            _leave(place)
             await self._conclude(begun, result, error)
             return None
         seconds = verdict.seconds
@@ -203,7 +208,7 @@ class Exchange:
                 return await self._pause(begun, result, following, seconds)
             self.quotas.release(quota)
             seconds = min(seconds, _LONGEST_WAIT_SECONDS)
-        answered()
+        _leave(place)
         await self._put_off(begun, result, error, seconds)
         return None
 
@@ -244,13 +249,16 @@ class Exchange:
                 crash_points.reach(CrashPoint.CALL_PUT_OFF)
 
     def _spent(self, begun: _Begun, status: AttemptStatus, error: ErrorInfo | None) -> Spent:
+        asked_at = begun.reply.asked_at
+        start = time.perf_counter() if asked_at is None else asked_at
+        queued = begun.reservation.started_at - begun.call.job.accepted_at
         return begun.reckoning.spent(
             begun.reservation,
             begun.reply,
             status,
             error,
-            queued=begun.reservation.started_at - begun.call.job.accepted_at,
-            start=begun.start,
+            queued=queued + timedelta(seconds=start - begun.start),
+            start=start,
         )
 
     async def _book(self, begun: _Begun, result: Spent) -> None:
@@ -287,6 +295,11 @@ class Exchange:
             finished_at=result.finished_at,
         )
         await self.records.end(outcome, begun.chunks, begun.reservation, result)
+
+
+def _leave(place: Place | None) -> None:
+    if place is not None:
+        place.leave()
 
 
 async def _finish_despite_cancellation(work: Awaitable[None]) -> None:

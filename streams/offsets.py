@@ -71,7 +71,9 @@ class OffsetTracker:
             ValueError: The offset is not above those read before; the consumer went back
                 without `forget`.
         """
-        progress = self._partitions.setdefault(partition, _Progress())
+        progress = self._partitions.get(partition)
+        if progress is None:
+            progress = self._partitions[partition] = _Progress()
         last = next(reversed(progress.records)) if progress.records else None
         floor = last if last is not None else (progress.position or 0) - 1
         if offset <= floor:

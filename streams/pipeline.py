@@ -36,7 +36,7 @@ from millrace.streams.roles import Role
 from millrace.streams.running_pipeline import RunningPipeline
 from millrace.streams.settings import Settings
 from millrace.streams.stream_app import StreamApp
-from millrace.streams.topic_admin import TopicAdmin, create_missing
+from millrace.streams.topic_admin import TopicAdmin, create_missing, require_equal_partitions
 from millrace.streams.topics import TopicNames, topic_specs
 from millrace.streams.warm_up import warm_up
 from millrace.streams.web import Probes, WebServer
@@ -115,6 +115,7 @@ async def _make_topics(settings: Settings, admin: TopicAdmin) -> None:
     created = await create_missing(admin, specs)
     if created:
         log.info("topics.created", topics=sorted(created))
+    await require_equal_partitions(admin, specs)
 
 
 class _Process:

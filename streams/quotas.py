@@ -40,7 +40,8 @@ class Quotas:
     def settle(self, quota: Reservation, reply: Reply) -> None:
         """Settle what was reserved by what the call took, however it ended."""
         failure, spent = reply.failure, reply.spent
-        if spent is None or (failure is not None and not quota.sent):
+        unasked = reply.asked_at is None or (failure is not None and not quota.sent)
+        if spent is None or unasked:
             self.limiter.release(quota)
         elif failure is not None and _slows_down(failure):
             self.limiter.refused(quota, failure.retry_after)

@@ -11,10 +11,13 @@ from millrace.providers.protocol import Completion
 from millrace.schemas.call import Call
 from millrace.schemas.errors import ErrorCode, ErrorInfo, ProviderError
 from millrace.schemas.ledger import UsageEvent
+from millrace.schemas.unchecked import unchecked
 from millrace.schemas.usage import Timing, Usage
 from millrace.schemas.vocabulary import AttemptStatus, CostSource
 from millrace.streams.books import Spent, reserved
 from millrace.streams.dead_letters import Clock
+
+_timing, _usage = unchecked(Timing), unchecked(Usage)
 
 _NOTHING_SPENT: frozenset[ErrorCode] = frozenset(
     {
@@ -59,6 +62,8 @@ class Reply:
     reasoning: list[str] = field(default_factory=list)
     tool_arguments: list[str] = field(default_factory=list)
     deltas: int = 0
+    asked_at: float | None = None
+    """When the provider was about to be asked, by the performance counter; None if it was not."""
     usage: Usage | None = None
     first_token_at: float | None = None
     completion: Completion | None = None
@@ -90,7 +95,7 @@ class Reckoning:
         """The ledger's event before the call is made, with its input estimated unless given."""
         if input_tokens is None:
             input_tokens = self.count_tokens.request(call)
-        estimate = Usage(input_tokens=input_tokens, source="estimated")
+        estimate = _usage(input_tokens=input_tokens, source="estimated")
         cost, source = self.price(call.target.model, estimate, None)
         return reserved(
             call,
@@ -124,7 +129,7 @@ class Reckoning:
             usage=usage,
             cost_usd=cost,
             cost_source=source,
-            timing=Timing(
+            timing=_timing(
                 queued_ms=milliseconds(queued),
                 time_to_first_token_ms=None if first is None else round((first - start) * 1e3, 3),
                 total_ms=round((time.perf_counter() - start) * 1e3, 3),
@@ -136,7 +141,7 @@ class Reckoning:
         )
 
     def _estimated(self, reply: Reply, error: ErrorInfo | None, estimate: Usage) -> Usage:
-        if (
+        if reply.asked_at is None or (
             error is not None
             and error.code in _NOTHING_SPENT
             and not reply.deltas

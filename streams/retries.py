@@ -115,6 +115,8 @@ class Retries:
             committer = asyncio.create_task(self._commit_regularly())
             try:
                 while not self._stopping:
+                    if committer.done():
+                        committer.result()
                     await self._turn()
                 await self._settle_deliveries()
             finally:

@@ -33,8 +33,8 @@ UNDER_WAY = 2_000
 _RUNS_BUFFERED = 200
 """Fetched and not yet processed, at most; a run is up to `LONGEST_RUN` records."""
 
-_RECORDS_A_TURN = 5
-"""Of a run, before others on the event loop have their turn."""
+_RECORDS_A_TURN = 20
+"""Of however many runs, before others on the event loop have their turn: about 2 ms."""
 
 
 class Outputs:
@@ -84,6 +84,7 @@ class StreamApp:
         self.topic = topic
         self.processed = 0
         self.duplicates = 0
+        self._in_turn = 0
         self._positions: dict[int, int] = {}
         self._table_publisher = table_publisher
         self._set_aside = set_aside
@@ -208,13 +209,15 @@ class StreamApp:
         deliveries: list[Delivery] = []
         states: list[StateWrite] = []
         records = event.message.records
-        for number, record in enumerate(records, 1):
+        for record in records:
             source = raw_record(record)
             outputs = Outputs(deliveries, states)
             await self._process(source, outputs, process)
             self._positions[source.partition] = source.offset + 1
             self.duplicates += outputs.duplicates
-            if not number % _RECORDS_A_TURN:
+            self._in_turn += 1
+            if self._in_turn >= _RECORDS_A_TURN:
+                self._in_turn = 0
                 await asyncio.sleep(0)
         self.processed += len(records)
         await self._acks.add(Processed(event, deliveries, states, len(records)))

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
-from millrace.schemas.errors import BrokerError
+from millrace.schemas.errors import BrokerError, ConfigurationError
 from millrace.streams.topics import TopicSpec
 
 _SETTLE_SECONDS = 15.0
@@ -111,6 +111,24 @@ async def create_missing(admin: TopicAdmin, specs: Sequence[TopicSpec]) -> tuple
     created = await admin.create(wanted)
     await _visible(admin, {spec.name for spec in wanted})
     return tuple(created)
+
+
+async def require_equal_partitions(admin: TopicAdmin, specs: Sequence[TopicSpec]) -> None:
+    """Return if every topic has as many partitions as the one whose keys it is to hold.
+
+    Raises:
+        ConfigurationError: Some have not, so that states would not be found where their keys are;
+            names each, with what to do.
+    """
+    counts = await admin.partition_counts()
+    wrong = [
+        str(each)
+        for spec in specs
+        if spec.partitions_of is not None and spec.name in counts
+        for each in _partition_differences(spec, counts)
+    ]
+    if wrong:
+        raise ConfigurationError("; ".join(wrong))
 
 
 async def fix_configs(

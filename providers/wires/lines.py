@@ -52,6 +52,11 @@ class LineDecoder:
             self._hold(rest)
         return lines
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether the next piece begins a line."""
+        return not self._held and not self._after_cr
+
     def close(self) -> bytes:
         """Give what was fed after the last line end."""
         rest = b"".join(self._held)
@@ -89,6 +94,12 @@ class SseDecoder:
         Raises:
             ReplyInvalidError: A line, or the data of an event, is longer than allowed.
         """
+        whole = self._whole_events(piece)
+        if whole is not None:
+            return whole
+        return self._line_by_line(piece)
+
+    def _line_by_line(self, piece: bytes) -> list[bytes]:
         lines = self._lines.feed(piece)
         if lines and not self._started:
             self._started = True
@@ -118,6 +129,19 @@ class SseDecoder:
         if single is not None:
             self._append(single)
         return complete
+
+    def _whole_events(self, piece: bytes) -> list[bytes] | None:
+        """The data of a piece that is nothing but whole events of one line each, cut at once."""
+        if self._data or not self._lines.is_empty or not piece.endswith(b"\n\n") or b"\r" in piece:
+            return None
+        events = piece[:-2].split(b"\n\n")
+        data = []
+        for event in events:
+            if not event.startswith(b"data: ") or b"\n" in event or len(event) > self._max_bytes:
+                return None
+            data.append(event[6:])
+        self._started = True
+        return data
 
     def close(self) -> list[bytes]:
         """Give the data of the event that the end of the stream leaves without its blank line.

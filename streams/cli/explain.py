@@ -144,8 +144,8 @@ def _read(file: Path | None) -> Request:
             "nothing to explain: give a file with a request, - for stdin, --prompt or --embed"
         )
     try:
-        piped = file is None or str(file) == "-"
-        text = sys.stdin.buffer.read() if piped or file is None else file.read_bytes()
+        source = None if file is None or str(file) == "-" else file
+        text = sys.stdin.buffer.read() if source is None else source.read_bytes()
     except OSError as error:
         raise ConfigurationError(f"{str(file)!r} cannot be read: {error.strerror}") from error
     try:

@@ -7,7 +7,7 @@ from decimal import Decimal
 from millrace.agents.plan_route import PlanRoute
 from millrace.providers.pricing import Pricing
 from millrace.providers.tokens import estimate_call
-from millrace.schemas.call import Call, Candidate
+from millrace.schemas.call import Call, MemberPlan
 from millrace.streams.planning import planner
 from millrace.streams.replay import Again
 from millrace.streams.settings import Settings
@@ -33,17 +33,23 @@ class CostEstimate:
         asked = estimate_call(Call(job=again.job, plan=plan))
         total = Decimal(0)
         for member in plan.members:
-            cost = self._cost(member.candidates[0], again, asked)
+            cost = self._cost(member, again, asked, answers=len(plan.stage_members(0)))
             if cost is None:
                 return None
             total += cost
         return total
 
-    def _cost(self, candidate: Candidate, again: Again, input_tokens: int) -> Decimal | None:
+    def _cost(
+        self, member: MemberPlan, again: Again, input_tokens: int, *, answers: int
+    ) -> Decimal | None:
+        candidate = member.candidates[0]
         allowed = again.job.parameters.max_output_tokens
         expected = self.output_tokens if allowed is None else min(allowed, self.output_tokens)
         if again.job.inputs:
             expected = 0
+        elif member.role == "embed":
+            # It reads the answers, and not the question; vectors are no tokens.
+            input_tokens, expected = answers * expected, 0
         return self.pricing.estimate(
             self.settings.providers[candidate.provider],
             candidate.model,

@@ -59,6 +59,8 @@ from millrace.streams.topics import TopicNames
 
 FOLLOW_SECONDS = 300.0
 _NAMED = 5
+_SIDE_BY_SIDE = (b'"ensemble"', b'"parallel"', b'"delegate"')
+"""Of a request with one of these strategies, the words of several members come together."""
 STDIN = Path("-")
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -237,8 +239,8 @@ async def _run(
         if reader is None:
             _report(sent, as_json=as_json)
             return
-        ensemble = b'"ensemble"' in requests[0].value
-        ends = _Ends(inline=len(requests) == 1 and not ensemble, as_json=as_json)
+        alone = len(requests) == 1 and not any(each in requests[0].value for each in _SIDE_BY_SIDE)
+        ends = _Ends(inline=alone, as_json=as_json)
         follower = Follower(
             names=names,
             on_chunk=ends.chunk,

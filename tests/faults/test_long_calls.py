@@ -6,10 +6,19 @@ from typing import Any
 
 import pytest
 from broker_under_test import BrokerUnderTest
+from pipeline_lag import lag
 from pipeline_process import RoleProcess
-from pipeline_under_test import pipeline_settings, whole_pipeline
+from pipeline_under_test import (
+    eventually,
+    pipeline_settings,
+    provider_entries,
+    running_pipeline,
+    whole_pipeline,
+)
 
 from millrace.streams.roles import Role
+from millrace.streams.settings import Settings
+from millrace.streams.topics import TopicNames
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
@@ -50,17 +59,19 @@ async def test_a_call_longer_than_the_poll_interval_is_made_once(
         assert [len(pipeline.topics.responses[each]) for each in asked] == [1] * len(asked)
 
 
-async def test_an_idle_member_takes_over_after_the_poll_interval(
+async def test_a_standby_takes_over_after_the_poll_interval(
     real_broker: BrokerUnderTest, tmp_path: Path
 ) -> None:
-    """It had nothing to do for longer than that, and works when the active one is killed."""
-    async with whole_pipeline(real_broker, tmp_path, roles=ROUTING) as pipeline:
-        tree = impatient(real_broker, pipeline.simulator.url, tmp_path)
-        active = RoleProcess(tree, folder=tmp_path, roles="caller", name="active")
-        async with active, RoleProcess(tree, folder=tmp_path, roles="caller", name="idle"):
+    """It held no partition for longer than that, and works when the active one is killed."""
+    single = real_broker.settings.model_copy(update={"partitions": 1})
+    broker = BrokerUnderTest(single, None)
+    async with whole_pipeline(broker, tmp_path, roles=frozenset()) as pipeline:
+        tree = impatient(broker, pipeline.simulator.url, tmp_path)
+        roles = "router,caller,validator"
+        active = RoleProcess(tree, folder=tmp_path, roles=roles, name="active")
+        async with active, RoleProcess(tree, folder=tmp_path, roles=roles, name="standby"):
             since = time.monotonic()
             while time.monotonic() - since < 2 * POLL_SECONDS:
-                # One after the other, so that the other one has little to do.
                 await pipeline.topics.response(await pipeline.ask("meanwhile"))
             await active.kill()
             asked = [await pipeline.ask("after") for _ in range(10)]
@@ -87,3 +98,29 @@ async def test_a_provider_that_hangs_starves_no_other(
                 ended = await pipeline.topics.response(request_id, seconds=10)
                 assert ended.status == "completed"
         assert not any(pipeline.topics.responses[each] for each in hung)
+
+
+async def test_calls_beyond_what_a_caller_may_hold_stay_on_their_topic(
+    real_broker: BrokerUnderTest, tmp_path: Path
+) -> None:
+    """All its places hang: it holds so many more, whatever comes, and the rest is lag."""
+    roles = frozenset({Role.CALLER, *ROUTING})
+    count = 600
+    async with whole_pipeline(real_broker, tmp_path, roles=frozenset()) as pipeline:
+        tree = pipeline.settings.model_dump(mode="python")
+        entry = provider_entries(pipeline.simulator.url, limits={"in_flight": 4})["openai"]
+        tree["providers"] = {"openai": entry}
+        async with running_pipeline(
+            Settings.model_validate(tree), real_broker, roles=roles
+        ) as running:
+            (caller,) = running.callers
+            calls = TopicNames(pipeline.settings.kafka.topic_prefix).calls("openai")
+            for _ in range(count):
+                await pipeline.ask("beyond", simulate="hang", route={"providers": ["openai"]})
+
+            async def all_wait() -> bool:
+                return await lag(pipeline, "caller-openai", calls) == count
+
+            await eventually(all_wait, "all calls to be on their topic")
+            assert caller.in_flight == 4
+            assert 0 < len(caller._admission) <= 64

@@ -8,6 +8,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.records_to_delete import RecordsToDelete
 from broker_under_test import BrokerUnderTest
+from pipeline_lag import lag
 from pipeline_under_test import (
     Pipeline,
     eventually,
@@ -20,20 +21,6 @@ from pipeline_under_test import (
 from millrace.streams.roles import Role
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
-
-
-async def lag(pipeline: Pipeline, group: str, topic: str) -> int:
-    """How far a group's commits are behind the ends of a topic, holes counted."""
-    admin = AIOKafkaAdminClient(**pipeline.settings.kafka.client_kwargs())
-    await admin.start()
-    try:
-        commits = await admin.list_consumer_group_offsets(f"{pipeline.settings.app_id}-{group}")
-    finally:
-        await admin.close()
-    consumer = pipeline.topics._consumer
-    count = pipeline.settings.kafka.partitions
-    ends = await consumer.end_offsets([TopicPartition(topic, each) for each in range(count)])
-    return sum(end - max(0, commits[at].offset if at in commits else 0) for at, end in ends.items())
 
 
 async def test_transactions_leave_holes_that_hold_nothing_up(

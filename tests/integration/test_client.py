@@ -44,7 +44,7 @@ async def test_complete_returns_the_terminal_record(client: Millrace) -> None:
 
 async def test_the_pieces_of_a_stream_are_the_text(client: Millrace) -> None:
     """In order, and before the end is known."""
-    async with await client.stream("Tell me about mills.") as answer:
+    async with await client.stream("Tell me about mills. [[sim:tokens=20 pace=200]]") as answer:
         pieces = [piece async for piece in answer]
         response = await answer.completed()
     assert len(pieces) > 1

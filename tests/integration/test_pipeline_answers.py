@@ -12,7 +12,7 @@ async def test_a_streamed_answer_comes_in_order_and_whole(
 ) -> None:
     """Chunks are numbered without gaps; joined they are the terminal record's text."""
     request_id = await pipeline.ask(
-        "streamed", simulate="tokens=40", stream=True, route={"providers": [provider]}
+        "streamed", simulate="tokens=40 pace=400", stream=True, route={"providers": [provider]}
     )
     response = await pipeline.topics.response(request_id)
     chunks = await pipeline.topics.stream(request_id)

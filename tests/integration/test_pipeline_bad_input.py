@@ -90,6 +90,26 @@ async def test_a_record_that_is_no_request_is_set_aside(pipeline: Pipeline, name
     await neighbours_do_not_notice(pipeline, source[1])
 
 
+@pytest.mark.parametrize("topic", ["calls.openai", "outcomes", "retries"])
+async def test_a_record_of_ours_that_cannot_be_read_blocks_nothing(
+    pipeline: Pipeline, topic: str
+) -> None:
+    """Each partition has one, from a version that never was; what lies behind it is worked on."""
+    full = f"{pipeline.settings.kafka.topic_prefix}{topic}"
+    for partition in range(pipeline.settings.kafka.partitions):
+        at = await pipeline.producer.send_and_wait(full, b'{"call": 1}', partition=partition)
+        letter = await pipeline.topics.dead_letter((full, partition, at.offset))
+
+        assert letter.error.code in {"internal_record_invalid", "invalid_event"}
+        assert letter.value is not None
+        assert letter.value.bytes() == b'{"call": 1}'
+    route = {"providers": ["openai"]}
+    simulate = "http=429 retry_after=3 times=1" if topic == "retries" else ""
+    for _ in range(4):
+        request_id = await pipeline.ask("behind", route=route, simulate=simulate)
+        assert (await pipeline.topics.response(request_id)).status == "completed"
+
+
 @pytest.mark.parametrize("name", WRONG)
 async def test_a_request_that_cannot_be_met_is_rejected(pipeline: Pipeline, name: str) -> None:
     """The requester hears why, nothing is paid, and the dead letter has the bytes."""

@@ -243,8 +243,11 @@ async def test_a_stream_that_stalls_times_out(server: Server) -> None:
         await asyncio.Event().wait()
 
     server.answer = stall
-    async with _provider(server.url, first_token=30, idle=0.1) as provider:
-        assert (await _fails(provider)).code == "provider_timeout"
+    async with _provider(server.url, first_token=30, idle=0.1) as provider, asyncio.timeout(10):
+        error = await _fails(provider)
+
+    assert error.code == "provider_timeout"
+    assert "0.1 s" in error.message
 
 
 async def test_a_slow_reader_is_no_stalled_stream(server: Server) -> None:

@@ -17,17 +17,17 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+from aiokafka.errors import KafkaError
 from harness import oracle
+from harness.beside import compare, millrace
 from harness.catalogue import CATALOGUE
 from harness.cluster import cluster
 from harness.crash import CRASHES, Crash, crash
-from harness.fault import Fault, Injected, timed
+from harness.fault import Fault, Injected, inject
 from harness.fuzz import fuzz
 from harness.report import Report
 from harness.setting import Setting, setting
-from harness.stock_faust import millrace, stock_faust
-
-_KILLS = 4
+from harness.stock_faust import stock_faust
 
 
 async def run(given: argparse.Namespace) -> Report:
@@ -50,7 +50,6 @@ async def run(given: argparse.Namespace) -> Report:
                 report.injected.append(injected)
                 ended = injected.problem or "ok"
                 say(f"{number + 1:4} {injected.seconds:6.1f} s  {one.name}: {ended}")
-                await _restart_the_dead(running)
             try:
                 report.judged = await running.judge()
             except AssertionError as error:
@@ -58,12 +57,15 @@ async def run(given: argparse.Namespace) -> Report:
             _note(report, running)
             say(f"judged: {oracle.shown(report.judged) or 'everything holds'}")
             if given.beside:
-                for program in (stock_faust, millrace):
-                    loss = await program(
-                        running, seed=given.seed, requests=given.beside, kills=_KILLS
-                    )
+                programs = (stock_faust, millrace)
+                async for loss in compare(
+                    running, programs, seed=given.seed, requests=given.beside
+                ):
                     report.losses.append(loss)
-                    say(f"{loss.name}: {loss.lost} of {loss.sent} lost")
+                    say(
+                        f"{loss.fault}: {loss.name}: {loss.lost} of {loss.sent} lost, "
+                        f"{loss.paid_again} paid again, {loss.untold} calls in no books"
+                    )
     if given.fuzz:
         with tempfile.TemporaryDirectory(prefix="millrace-fuzz-") as folder:
             # Not through the proxies: times are compared.
@@ -76,27 +78,21 @@ async def run(given: argparse.Namespace) -> Report:
 
 
 async def _one(running: Setting, one: Fault | Crash) -> Injected:
-    if isinstance(one, Fault):
-        return await timed(running, one)
-    began, problem = time.monotonic(), None
+    began, before, problems = time.monotonic(), len(running.load.sent), []
     try:
-        await crash(running, one)
-    except (AssertionError, TimeoutError) as error:
-        problem = str(error) or type(error).__name__
-    return Injected(one.name, one.requests, time.monotonic() - began, problem)
-
-
-async def _restart_the_dead(running: Setting) -> None:
-    for worker in running.cluster.workers.values():
-        if worker.pid is None:
-            say(f"     {worker.name} had ended of itself: {list(worker.said)[-1:]}")
-            await worker.start()
+        await (inject(running, one) if isinstance(one, Fault) else crash(running, one))
+    except (AssertionError, TimeoutError, KafkaError) as error:
+        problems.append(str(error) or type(error).__name__)
+    seconds = time.monotonic() - began
+    problems += await running.made_whole()
+    sent = len(running.load.sent) - before
+    return Injected(one.name, sent, seconds, "; ".join(problems) or None)
 
 
 def _note(report: Report, running: Setting) -> None:
     report.requests = len(running.load.sent)
     report.paid_again = sum(oracle.paid_twice(running.tape).values())
-    at_risk = [oracle.in_flight_and_ended(running.tape, death) for death in running.deaths]
+    at_risk = [oracle.in_flight_and_ended(death) for death in running.deaths]
     report.in_flight_at_deaths = sum(in_flight for in_flight, _ in at_risk)
     report.ended_uncommitted_at_deaths = sum(ended for _, ended in at_risk)
     report.peak_rss_mb = dict(running.watch.peak_rss_mb)
@@ -124,7 +120,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None, help="drawn, and printed, when not given")
     parser.add_argument("--only", default="", help="faults whose names hold this")
     parser.add_argument("--fuzz", type=int, default=100_000, help="how many bad inputs")
-    parser.add_argument("--beside", type=int, default=600, help="requests beside stock Faust")
+    parser.add_argument(
+        "--beside", type=int, default=600, help="requests to each, beside stock Faust"
+    )
     parser.add_argument("--report", type=Path, default=Path(".millrace/faults"))
     given = parser.parse_args()
     if not any(given.only in one.name for one in (*CATALOGUE, *CRASHES)):

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
-from harness.cluster import SESSION_SECONDS
 from harness.fault import Fault, kill, together
 from harness.load import ANYWHERE, GENTLE, PROMPT
 from harness.outside import ROLES
@@ -26,10 +25,19 @@ def _frozen(role: str) -> _Inject:
 
     async def inject(setting: Setting) -> None:
         setting.cluster.workers[role].freeze()
-        await asyncio.sleep(SESSION_SECONDS * 1.5)
+        await _let_go(setting, role, left=0)
         setting.cluster.workers[role].thaw()
 
     return inject
+
+
+async def _let_go(setting: Setting, role: str, *, left: int) -> None:
+    """Wait until the role's groups have noticed, and so many members are left."""
+    await setting.membership.until(
+        setting.watch.groups_of(role),
+        lambda members: members.count == left,
+        f"the {role} that is frozen to be let go",
+    )
 
 
 def _zombie(role: str) -> _Inject:
@@ -39,7 +47,7 @@ def _zombie(role: str) -> _Inject:
         name = f"{role}-second"
         await setting.cluster.add(role, name=name)
         await setting.freeze(role)
-        await asyncio.sleep(SESSION_SECONDS * 1.5)
+        await _let_go(setting, role, left=1)
         setting.cluster.workers[role].thaw()
         await asyncio.sleep(1.0)
         await setting.cluster.remove(name)
@@ -48,13 +56,12 @@ def _zombie(role: str) -> _Inject:
 
 
 def _churn(role: str) -> _Inject:
-    """Members join and leave, twice."""
+    """A member joins and leaves."""
 
     async def inject(setting: Setting) -> None:
-        for turn in range(2):
-            name = f"{role}-guest-{turn}"
-            await setting.cluster.add(role, name=name)
-            await setting.cluster.remove(name)
+        name = f"{role}-guest"
+        await setting.cluster.add(role, name=name)
+        await setting.cluster.remove(name)
 
     return inject
 
@@ -235,7 +242,7 @@ BROKER = (
     Fault("broker slow", _broker_slow),
     Fault("slow consumer", _slow_consumer),
 )
-BROKER_AWAY_LONG = Fault("broker away for 60 s", _broker_away(60.0), excused=True, seconds=120)
+BROKER_AWAY_LONG = Fault("broker away for 60 s", _broker_away(60.0), excused=True)
 PROVIDER = (
     Fault("connections to the provider reset", _provider_reset, kinds=ANYWHERE),
     Fault("provider connections half-open", _provider_half_open, kinds=ANYWHERE),
@@ -282,9 +289,14 @@ CATALOGUE = (
 
 _BOUNCES, _AWAY, _BROKER_FROZEN, _BROKER_RESET, _BROKER_SLOW, _SLOW_CONSUMER = BROKER
 
+
+def _named(*faults: Fault) -> Fault:
+    """Those at the same time, by all of their names."""
+    return together("; ".join(fault.name for fault in faults), faults)
+
+
 SHORT = (
     together("every role killed", KILLED),
-    together("router and validator killed in recovery", KILLED_IN_RECOVERY),
     together("every role frozen", FROZEN),
     together("every role a zombie", ZOMBIES),
     together("members of every role come and go", CHURN),
@@ -292,18 +304,16 @@ SHORT = (
     _BOUNCES,
     _AWAY,
     _BROKER_FROZEN,
-    *(
-        together(f"{one.name}; {other.name}", (one, other))
-        for one, other in zip(
-            (*PROVIDER, _BROKER_RESET),
-            (*STORE[:2], *STORE[3:], _BROKER_SLOW),
-            strict=True,
-        )
+    _named(PROVIDER[0], STORE[0], PARTITIONS),
+    _named(PROVIDER[1], STORE[1]),
+    _named(PROVIDER[2], STORE[3]),
+    _named(PROVIDER[3], STORE[4]),
+    _named(CLOCK, _BROKER_RESET, _BROKER_SLOW),
+    together(
+        "upstream in every bad way; router and validator killed in recovery; slow consumer",
+        (*UPSTREAM, *KILLED_IN_RECOVERY, _SLOW_CONSUMER),
     ),
-    together("upstream in every bad way; slow consumer", (*UPSTREAM, _SLOW_CONSUMER)),
-    together("429 storm; store slow", (STORM, STORE[2])),
-    PARTITIONS,
-    CLOCK,
+    _named(STORM, STORE[2]),
     ROLLING_RESTART,
     OVERLOAD,
 )

@@ -11,7 +11,7 @@ from broker_under_test import BrokerUnderTest
 from harness.clock import JumpingClock
 from harness.outside import ROLES, Store, Upstream, WaysIn
 from harness.tcp_proxy import TcpProxy
-from kafka_process import KafkaProcess, free_port
+from kafka_process import KafkaProcess, KafkaUnavailableError, free_port
 from pipeline_process import RoleProcess
 from pipeline_under_test import pipeline_settings
 
@@ -25,9 +25,10 @@ PASSWORD = "canary-password-5c1e"  # noqa: S105 (of a store that lives as long a
 PROMPT_MARK = "canary-prompt-e91b"
 """In every prompt. It may stand in topics and tables, in no log."""
 _KEY_VARIABLE = "HARNESS_PROVIDER_KEY"
-SESSION_SECONDS = 4.0
-REQUEST_SECONDS = 8.0
+SESSION_SECONDS = 3.0
+REQUEST_SECONDS = 5.0
 DRAIN_SECONDS = 8.0
+_BROKER_TRIES = 3
 
 
 @dataclass(eq=False)
@@ -45,6 +46,8 @@ class Cluster:
     store: Store
     clock: JumpingClock
     prefix: str
+    roles: tuple[str, ...]
+    """Each is played by the process of its name; others are guests."""
     proxied: bool
     """Whether the roles go by way of the proxies; where times are measured they do not."""
     entries: Mapping[str, Any] = field(default_factory=dict)
@@ -87,6 +90,20 @@ class Cluster:
     async def remove(self, name: str) -> float:
         """SIGTERM a process; returns the seconds that it took to drain."""
         return await self.workers.pop(name).terminate()
+
+    async def heal(self) -> None:
+        """Take back whatever a fault does that lasts; processes that have ended stay away."""
+        if not self.kafka.running:
+            await asyncio.to_thread(self.kafka.start)
+        self.kafka.thaw()
+        for proxy in (*self.to_broker.values(), self.to_provider, self.to_store):
+            await proxy.heal()
+        for worker in self.workers.values():
+            if worker.pid is not None:
+                worker.thaw()
+        await self.store.heal()
+        await self.upstream.behave()
+        self.clock.jump(0)
 
     @asynccontextmanager
     async def reader(self) -> AsyncIterator[ClickHouseReader]:
@@ -159,23 +176,15 @@ async def cluster(
     Raises:
         KafkaUnavailableError: Kafka cannot run here.
     """
-    ways = WaysIn()
     async with AsyncExitStack() as stack:
         upstream = Upstream(port=free_port(), seed=seed)
-        await upstream.start()
         stack.push_async_callback(upstream.stop)
         store = Store(folder, password=PASSWORD)
-        await store.start()
         stack.push_async_callback(store.stop)
-        to_broker = {
-            role: await stack.enter_async_context(TcpProxy(upstream_port=ways.behind[role]))
-            for role in ROLES
-        }
+        await asyncio.gather(upstream.start(), store.start())
+        kafka, to_broker = await _broker(stack, folder)
         to_provider = await stack.enter_async_context(TcpProxy(upstream_port=upstream.port))
         to_store = await stack.enter_async_context(TcpProxy(upstream_port=store.port))
-        kafka = ways.kafka(folder, {role: proxy.port for role, proxy in to_broker.items()})
-        await asyncio.to_thread(kafka.start)
-        stack.callback(kafka.stop)
         found = Cluster(
             folder=folder,
             partitions=partitions,
@@ -187,14 +196,36 @@ async def cluster(
             store=store,
             clock=JumpingClock(folder),
             prefix=f"h{seed}.",
+            roles=roles,
             proxied=proxied,
             entries=entries or {},
         )
         stack.push_async_callback(_end_all, found)
-        # The first one makes the topics; the others need not wait for each other.
-        await found.add(roles[0])
-        await asyncio.gather(*(found.add(role) for role in roles[1:]))
+        await asyncio.gather(*(found.add(role) for role in roles))
         yield found
+
+
+async def _broker(stack: AsyncExitStack, folder: Path) -> tuple[KafkaProcess, dict[str, TcpProxy]]:
+    """A broker that runs until the stack ends, and the proxy that stands before it by role."""
+    for tries_left in reversed(range(_BROKER_TRIES)):
+        ways = WaysIn()
+        async with AsyncExitStack() as own:
+            proxies = {
+                role: await own.enter_async_context(TcpProxy(upstream_port=ways.behind[role]))
+                for role in ROLES
+            }
+            kafka = ways.kafka(folder, {role: proxy.port for role, proxy in proxies.items()})
+            own.callback(kafka.stop)
+            try:
+                await asyncio.to_thread(kafka.start)
+            except KafkaUnavailableError:
+                # Other tests draw ports as well, and one may have been taken since.
+                if not tries_left:
+                    raise
+                continue
+            await stack.enter_async_context(own.pop_all())
+            return kafka, proxies
+    raise AssertionError("unreachable")
 
 
 async def _end_all(found: Cluster) -> None:

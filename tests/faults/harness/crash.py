@@ -1,17 +1,18 @@
 """Deaths at named places of the code, each with the load that leads there."""
 
-import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from harness.fault import all_of
-from harness.load import KINDS, LATE, WAITING, Kind
+from harness.fault import all_of, while_loaded
+from harness.load import KINDS, LATE, UNDER_WAY, WAITING, Kind
+from harness.outside import ROLES
 from harness.setting import Setting
 
 from millrace.streams.crash_points import VARIABLE, CrashPoint
 
-DEATH_SECONDS = 40.0
+_QUIET_SECONDS = 40.0
+"""Nothing is written for so long: then the place is not passed any more."""
 
 
 async def _no_more(_: Setting) -> None:
@@ -26,7 +27,8 @@ class Crash:
     role: str
     times: int = 8
     kinds: Sequence[Kind] = KINDS
-    requests: int = 40
+    requests: int = 4000
+    """No more than these, and none once everything has happened."""
     without: str | None = None
     """A role that does not run until the death."""
     then: Callable[[Setting], Awaitable[None]] = _no_more
@@ -40,39 +42,44 @@ class Crash:
         return f"{self.role} dies at {self.point.value}"
 
 
-async def crash(setting: Setting, case: Crash) -> None:
-    """Let it die there under load and start it again; everything ends well.
+async def crash(setting: Setting, *cases: Crash) -> None:
+    """Let processes die at these places under load and start them again; everything ends well.
+
+    Those of one role die one after the other, each one's successor at the next place; roles do so
+    at the same time. What leads there besides the load is the first case's.
 
     Raises:
-        AssertionError: It does not, or the place was never passed.
-    """
-    await crash_together(setting, (case,))
-
-
-async def crash_together(setting: Setting, cases: Sequence[Crash]) -> None:
-    """Several processes in one round, each at its place; the load is the first one's.
-
-    Raises:
-        AssertionError: As `crash`.
+        AssertionError: It does not, or a place was never passed.
     """
     workers = setting.cluster.workers
     first = cases[0]
+    in_turn = [[case for case in cases if case.role == role] for role in ROLES]
+    in_turn = [each for each in in_turn if each]
     if first.without is not None:
         await workers[first.without].terminate()
-    await all_of(*(_arm(setting, case) for case in cases))
-    loading = asyncio.create_task(
-        setting.load.send(first.requests, kinds=first.kinds, per_second=40.0)
+    await all_of(*(_arm(setting, each[0]) for each in in_turn))
+    over = False
+
+    async def die() -> None:
+        nonlocal over
+        await all_of(first.then(setting), *(_die_in_turn(setting, each) for each in in_turn))
+        over = True
+        await first.afterwards(setting)
+
+    sending = setting.load.send(
+        first.requests,
+        kinds=list({kind.name: kind for case in cases for kind in case.kinds}.values()),
+        per_second=40.0,
+        enough=lambda: over,
     )
     try:
-        await first.then(setting)
-        await all_of(*(_die_and_come_back(setting, case) for case in cases))
-        await first.afterwards(setting)
-    except TimeoutError:
-        names = ", ".join(case.name for case in cases)
-        raise AssertionError(f"{names}: a place was not passed") from None
+        ids = await while_loaded(setting, sending, die())
     finally:
-        ids = await loading
         for worker in workers.values():
+            if worker.pid is not None and worker.life:
+                # Its place was not passed: it must not die of it later.
+                await worker.kill()
+                await setting.note_death(worker.name)
             if worker.pid is None:
                 await worker.start()
     await setting.settled(ids)
@@ -81,15 +88,27 @@ async def crash_together(setting: Setting, cases: Sequence[Crash]) -> None:
 async def _arm(setting: Setting, case: Crash) -> None:
     worker = setting.cluster.workers[case.role]
     await worker.terminate()
-    await worker.start(**{VARIABLE: f"{case.point}:{case.times}"})
+    await worker.start(**_armed(case))
 
 
-async def _die_and_come_back(setting: Setting, case: Crash) -> None:
-    worker = setting.cluster.workers[case.role]
-    status = await worker.wait_for_death(DEATH_SECONDS)
-    assert status == -signal.SIGKILL, f"{case.name}: it ended with {status} instead"
-    await setting.note_death(case.role)
-    await worker.start()
+def _armed(case: Crash) -> dict[str, str]:
+    return {VARIABLE: f"{case.point}:{case.times}"}
+
+
+async def _die_in_turn(setting: Setting, cases: Sequence[Crash]) -> None:
+    worker = setting.cluster.workers[cases[0].role]
+    for number, case in enumerate(cases):
+        await setting.tape.until(
+            worker.died.is_set, f"{case.name} to come about", quiet_seconds=_QUIET_SECONDS
+        )
+        status = await worker.gone()
+        assert status == -signal.SIGKILL, f"{case.name}: it ended with {status} instead"
+        await setting.note_death(case.role)
+        if number + 1 < len(cases):
+            # It may come to the next place before it is ready.
+            await worker.begin(**_armed(cases[number + 1]))
+        else:
+            await worker.start()
 
 
 async def _second_caller(setting: Setting) -> None:
@@ -112,14 +131,13 @@ CRASHES = (
     Crash(CrashPoint.CALL_RESERVED, "caller"),
     Crash(CrashPoint.CALL_ANSWERED, "caller"),
     Crash(CrashPoint.CALL_ACKNOWLEDGED, "caller"),
-    Crash(CrashPoint.CALL_PUT_OFF, "caller", times=3, kinds=WAITING, requests=8),
-    Crash(CrashPoint.RETRY_SENT_ON, "caller", times=3, kinds=WAITING, requests=8),
-    # Calls must be under way when the second member comes, which takes seconds to start.
+    Crash(CrashPoint.CALL_PUT_OFF, "caller", times=3, kinds=WAITING),
+    Crash(CrashPoint.RETRY_SENT_ON, "caller", times=3, kinds=WAITING),
     Crash(
         CrashPoint.DRAINED,
         "caller",
         times=1,
-        requests=900,
+        kinds=UNDER_WAY,
         then=_second_caller,
         afterwards=_second_caller_leaves,
     ),
@@ -127,21 +145,11 @@ CRASHES = (
 )
 """Each window of the code once, in each process that has it."""
 
-_AT_ONCE = (
-    (
-        ("router", CrashPoint.OUTPUTS_ACKNOWLEDGED),
-        ("validator", CrashPoint.OUTPUTS_ACKNOWLEDGED),
-        ("caller", CrashPoint.CALL_RESERVED),
-        ("sink", CrashPoint.ROWS_INSERTED),
+_APART = {CrashPoint.TIMEOUT_WRITTEN, CrashPoint.DRAINED}
+ROUNDS = {
+    "every role dies wherever load leads it": tuple(
+        case for case in CRASHES if case.point not in _APART
     ),
-    (
-        ("router", CrashPoint.STATE_WRITTEN),
-        ("validator", CrashPoint.STATE_WRITTEN),
-        ("caller", CrashPoint.CALL_ANSWERED),
-    ),
-)
-_ROUNDS = tuple(
-    tuple(case for case in CRASHES if (case.role, case.point) in at_once) for at_once in _AT_ONCE
-)
-ROUNDS = (*_ROUNDS, *((case,) for case in CRASHES if not any(case in each for each in _ROUNDS)))
-"""Every window once, those of different roles at the same time."""
+    **{case.name: (case,) for case in CRASHES if case.point in _APART},
+}
+"""Every window once; those of one role in turn, those of different roles at the same time."""

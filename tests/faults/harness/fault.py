@@ -1,13 +1,12 @@
 """What a fault is, and how one is injected under load."""
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from aiokafka.errors import KafkaError
+from harness import oracle
 from harness.load import KINDS, Kind
 from harness.setting import Setting
 
@@ -26,8 +25,8 @@ class Fault:
     """Whether progress may stop while it lasts."""
     graceful: bool = False
     """Whether no call may be paid twice for it."""
-    seconds: float = 60.0
-    """Within which everything has ended after it."""
+    parts: tuple[str, ...] = ()
+    """Of several at the same time: their names."""
 
 
 def together(name: str, faults: Sequence[Fault]) -> Fault:
@@ -43,7 +42,7 @@ def together(name: str, faults: Sequence[Fault]) -> Fault:
         requests=max(fault.requests for fault in faults),
         excused=any(fault.excused for fault in faults),
         graceful=all(fault.graceful for fault in faults),
-        seconds=max(fault.seconds for fault in faults),
+        parts=tuple(fault.name for fault in faults),
     )
 
 
@@ -65,38 +64,45 @@ class Injected:
     """None when everything ended well."""
 
 
-async def inject(setting: Setting, fault: Fault) -> list[str]:
+async def inject(setting: Setting, fault: Fault) -> None:
     """Send the load, do it in the middle, wait until all has ended well.
-
-    Returns the ids that were sent.
 
     Raises:
         AssertionError: Something was lost, ended twice or badly, or did not end.
     """
     before = len(setting.load.sent)
     excuse: Any = setting.watch.excuse() if fault.excused else nullcontext()
-    loading = asyncio.create_task(
-        setting.load.send(fault.requests, kinds=fault.kinds, per_second=fault.per_second)
-    )
-    try:
+
+    async def work() -> None:
         with excuse:
             await under_way(setting, before)
             await fault.inject(setting)
-    finally:
-        ids = await loading
-    await setting.settled(ids, seconds=fault.seconds)
-    return ids
+
+    sending = setting.load.send(fault.requests, kinds=fault.kinds, per_second=fault.per_second)
+    ids = await while_loaded(setting, sending, work())
+    await setting.settled(ids)
+    if fault.graceful:
+        twice = [each for each in oracle.paid_twice(setting.tape) if each.split("/")[0] in ids]
+        assert not twice, f"paid twice, though nobody died: {oracle.shown(twice)}"
 
 
-async def timed(setting: Setting, fault: Fault) -> Injected:
-    """As `inject`, but says what went wrong in place of raising it."""
-    began = time.monotonic()
-    problem = None
+async def while_loaded(
+    setting: Setting, sending: Coroutine[Any, Any, list[str]], work: Awaitable[None]
+) -> list[str]:
+    """Do something while a load is being sent; returns its ids once both are done.
+
+    When it fails nothing more is sent: the broker may be away, and stay so until it is healed.
+    """
+    before = set(setting.load.sent)
+    loading = asyncio.create_task(sending)
     try:
-        await inject(setting, fault)
-    except (AssertionError, TimeoutError, KafkaError) as error:
-        problem = str(error) or type(error).__name__
-    return Injected(fault.name, fault.requests, time.monotonic() - began, problem)
+        await work
+    except BaseException:
+        loading.cancel()
+        await asyncio.wait((loading,))
+        setting.given_up |= setting.load.sent.keys() - before
+        raise
+    return await loading
 
 
 async def under_way(setting: Setting, before: int) -> None:
@@ -106,7 +112,7 @@ async def under_way(setting: Setting, before: int) -> None:
         fresh = list(setting.load.sent)[before:]
         return sum(each in setting.tape.ends for each in fresh) >= min(5, len(fresh)) > 0
 
-    await setting.tape.until(some_ended, "the load to be under way")
+    await setting.until(some_ended, "the load to be under way")
 
 
 async def kill(setting: Setting, name: str) -> None:

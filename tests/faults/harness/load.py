@@ -4,7 +4,7 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
@@ -45,8 +45,11 @@ KINDS = (
 )
 """Every one can complete, by a further try or another provider."""
 
-WAITING = (next(kind for kind in KINDS if kind.name == "throttled for long"),)
+WAITING = (Kind("put off", 30, "http=429 retry_after=3 times=1", {"route": _OPENAI}),)
 """Those that go by way of the retries topic."""
+
+UNDER_WAY = (Kind("under way", 1, "latency=1500", {"route": _OPENAI}),)
+"""Some of these are always under way, and end before a drain does."""
 
 LATE = (Kind("late", 1, fields={"route": _VOTE}, seconds=3.0, ends=frozenset({"expired"})),)
 """Nobody answers them in time, as long as no caller runs."""
@@ -58,7 +61,7 @@ ANYWHERE = (
 """Nothing is wrong with these but what a fault of the upstream does to them, and any provider
 will do."""
 
-PROMPT = tuple(kind for kind in KINDS if kind not in WAITING)
+PROMPT = tuple(kind for kind in KINDS if kind.name != "throttled for long")
 """Those that wait for no time that a clock tells."""
 
 GENTLE = tuple(kind for kind in KINDS if kind.name in {"plain", "streamed", "voted"})
@@ -120,14 +123,24 @@ class Load:
         return body
 
     async def send(
-        self, count: int, *, kinds: Sequence[Kind] = KINDS, per_second: float = 0.0
+        self,
+        count: int,
+        *,
+        kinds: Sequence[Kind] = KINDS,
+        per_second: float = 0.0,
+        enough: Callable[[], bool] = lambda: False,
     ) -> list[str]:
-        """Send so many, drawn by their shares; returns their ids once the broker has them all."""
+        """Send so many, drawn by their shares; returns their ids once the broker has them all.
+
+        Those that are sent at a pace end when there have been `enough`.
+        """
         chosen = self._random.choices(kinds, weights=[kind.share for kind in kinds], k=count)
         if not per_second:
             return await self._send_at_once(chosen)
         ids = []
         for kind in chosen:
+            if enough():
+                break
             request_id, value = self._next(kind)
             await self.send_raw(value, key=request_id.encode())
             ids.append(request_id)

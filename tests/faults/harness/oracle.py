@@ -20,8 +20,6 @@ from harness.watch import Commit
 from millrace.sinks.query import ClickHouseReader
 
 _SHOWN = 8
-_CLOCK_SECONDS = 0.05
-"""Records bear the time at which a producer made them; deaths are seen by this process."""
 _BOOKED = """
 SELECT request_id, row_id, precedence, usage_source, status, input_tokens, cached_tokens,
        output_tokens
@@ -74,37 +72,28 @@ def gapless_streams(tape: Tape, sent: Iterable[Sent]) -> list[str]:
     return wrong
 
 
-def paid_twice(tape: Tape) -> dict[str, int]:
-    """Attempts that were called more than once, and how often beyond the first time."""
-    rows: dict[str, set[str]] = defaultdict(set)
-    for entry in tape.entries["usage"]:
-        if entry.schema == "usage-event":
-            body = entry.body
-            attempt = f"{body['request_id']}/{body['member']}/{body['attempt']}"
-            rows[attempt].add(body["invocation"])
-    return {attempt: len(found) - 1 for attempt, found in rows.items() if len(found) > 1}
-
-
 @dataclass(frozen=True)
 class AtRisk:
     """What may be made again after the death of a caller, exactly."""
 
-    at: float
-    """When it died, or was frozen."""
     records: frozenset[tuple[str, int, int]]
     """Request, member and first attempt of each call's record that no commit calls done."""
+    begun: Mapping[str, int]
+    """How often the ledger's topic said by then that an attempt had been called."""
+    done: frozenset[str]
+    """The attempts that were over by then, by the records that say so."""
 
-    def covers(self, attempt: str, began_at: float) -> bool:
+    def covers(self, attempt: str) -> bool:
         """Whether this attempt may have been under way, or ended since the last commit."""
         request_id, member, number = attempt.rsplit("/", 2)
         # A record's later attempts are made in its place, and leave no record of their own.
-        return began_at <= self.at + _CLOCK_SECONDS and any(
+        return attempt in self.begun and any(
             (request_id, int(member), first) in self.records for first in range(int(number) + 1)
         )
 
 
 def at_risk(
-    tape: Tape, commits: Mapping[tuple[str, int], tuple[int, str]], *, at: float, prefix: str
+    tape: Tape, commits: Mapping[tuple[str, int], tuple[int, str]], *, prefix: str
 ) -> AtRisk:
     """The calls that lie on their topics and that no commit (offset, metadata) calls done."""
     found = set()
@@ -115,7 +104,15 @@ def at_risk(
             if offset >= committed and not any(first <= offset < past for first, past in ahead):
                 request_id, member, number = attempt.rsplit("/", 2)
                 found.add((request_id, int(member), int(number)))
-    return AtRisk(at, frozenset(found))
+    begun = {attempt: len(invocations) for attempt, invocations in invocations(tape).items()}
+    return AtRisk(frozenset(found), begun, _done(tape))
+
+
+def paid_twice(tape: Tape) -> dict[str, int]:
+    """Attempts that were called more than once, and how often beyond the first time."""
+    return {
+        attempt: len(found) - 1 for attempt, found in invocations(tape).items() if len(found) > 1
+    }
 
 
 def paid_for_nothing(tape: Tape, deaths: Sequence[AtRisk], *, prefix: str) -> list[str]:
@@ -123,44 +120,37 @@ def paid_for_nothing(tape: Tape, deaths: Sequence[AtRisk], *, prefix: str) -> li
 
     A router or validator that died before its input was committed has written calls twice. Only
     the caller that made the first remembers it: once that has died too, the second is made.
+    No clock is asked: what had begun by a death is what the ledger's topic held then.
     """
-    called = began_at(tape)
+    called = invocations(tape)
     written = Counter(each for calls in _calls(tape, prefix=prefix).values() for _, each in calls)
     wrong = []
     for attempt, again in paid_twice(tape).items():
-        times = called[attempt]
-        allowed = sum(death.covers(attempt, times[0]) for death in deaths)
-        if any(times[0] <= death.at + _CLOCK_SECONDS <= times[-1] for death in deaths):
+        times = called[attempt].values()
+        allowed = sum(death.covers(attempt) for death in deaths)
+        if any(0 < death.begun.get(attempt, 0) < len(times) for death in deaths):
             allowed += max(0, written[attempt] - 1)
         if again > allowed:
-            when = ", ".join(f"{time:.2f}" for time in times)
-            wrong.append(
-                f"{attempt} was called at {when}, and at risk at {allowed} deaths "
-                f"({', '.join(f'{death.at:.2f}' for death in deaths)})"
-            )
+            when = ", ".join(f"{time / 1000:.2f}" for time in times)
+            wrong.append(f"{attempt} was called at {when}, and at risk at {allowed} deaths")
     return wrong
 
 
-def in_flight_and_ended(tape: Tape, death: AtRisk) -> tuple[int, int]:
+def in_flight_and_ended(death: AtRisk) -> tuple[int, int]:
     """Of what was at risk: how much had not ended by then, and how much had, uncommitted."""
-    done = _done_at(tape)
-    ended = [
-        done.get(attempt, float("inf")) <= death.at
-        for attempt, times in began_at(tape).items()
-        if death.covers(attempt, times[0])
-    ]
+    ended = [attempt in death.done for attempt in death.begun if death.covers(attempt)]
     return ended.count(False), ended.count(True)
 
 
-def began_at(tape: Tape) -> dict[str, list[float]]:
-    """When each attempt was reserved for in the ledger, ascending: once an invocation."""
-    found: dict[str, dict[str, float]] = defaultdict(dict)
+def invocations(tape: Tape) -> dict[str, dict[str, int]]:
+    """The invocations of each attempt that the ledger's topic tells of, in order, with times."""
+    found: dict[str, dict[str, int]] = defaultdict(dict)
     for entry in tape.entries["usage"]:
         if entry.schema == "usage-event":
             body = entry.body
             attempt = f"{body['request_id']}/{body['member']}/{body['attempt']}"
-            found[attempt].setdefault(body["invocation"], entry.timestamp_ms / 1000)
-    return {attempt: sorted(times.values()) for attempt, times in found.items()}
+            found[attempt].setdefault(body["invocation"], entry.timestamp_ms)
+    return found
 
 
 def _done_ahead(committed: int, metadata: str) -> list[tuple[int, int]]:
@@ -186,7 +176,7 @@ def every_call_is_in_the_ledger(tape: Tape, lines: Sequence[dict[str, Any]]) -> 
         entry.body["row_id"] for entry in tape.entries["usage"] if entry.schema == "usage-event"
     }:
         booked[row.split("/", 1)[0]] += 1
-    asked = Counter(request_id for request_id, _ in _by_request(lines))
+    asked = Counter(request_id for request_id, _ in by_request(lines))
     return [
         f"{request_id} was asked {count} times and booked {booked[request_id]} times"
         for request_id, count in asked.items()
@@ -212,7 +202,7 @@ async def books_are_right(reader: ClickHouseReader, lines: Sequence[dict[str, An
             reported[row["request_id"]][_tokens(row)] += 1
     told: dict[str, Counter[tuple[int, int, int]]] = defaultdict(Counter)
     asked: Counter[str] = Counter()
-    for request_id, line in _by_request(lines):
+    for request_id, line in by_request(lines):
         asked[request_id] += 1
         if line["usage_reported"] and line["ended"] == "complete":
             told[request_id][
@@ -265,14 +255,13 @@ def nothing_committed_past_unfinished_work(
     return wrong
 
 
-def _done_at(tape: Tape) -> dict[str, float]:
-    """When each attempt was first over, in seconds since the epoch, by the record that says so."""
-    done: dict[str, float] = {}
-    for entry in (*tape.entries["outcomes"], *tape.entries["retries"]):
-        at = entry.timestamp_ms / 1000
-        for attempt in _attempts_done(entry):
-            done[attempt] = min(at, done.get(attempt, at))
-    return done
+def _done(tape: Tape) -> frozenset[str]:
+    """The attempts that an outcome or a wait says are over."""
+    return frozenset(
+        attempt
+        for entry in (*tape.entries["outcomes"], *tape.entries["retries"])
+        for attempt in _attempts_done(entry)
+    )
 
 
 def _calls(tape: Tape, *, prefix: str) -> dict[tuple[str, int], list[tuple[int, str]]]:
@@ -322,7 +311,7 @@ def shown(wrong: Sequence[str]) -> str:
     return "; ".join(wrong[:_SHOWN]) + more
 
 
-def _by_request(lines: Sequence[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
+def by_request(lines: Sequence[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
     """Lines with the request that each belongs to; a spent directive leaves no label."""
     labels = {line["messages_sha256"]: line["label"] for line in lines if line["label"]}
     return [

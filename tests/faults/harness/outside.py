@@ -181,6 +181,12 @@ class Store:
         """SIGCONT it."""
         self._program.send(signal.SIGCONT)
 
+    async def heal(self) -> None:
+        """Let it answer every insert."""
+        self.thaw()
+        await self._fault("full", 0)
+        await self._fault("lose_answers", 0)
+
     async def fill_disk(self) -> None:
         """Let it refuse inserts as a server does that has no space left."""
         await self._fault("full", 1_000_000)

@@ -5,9 +5,9 @@ from collections import defaultdict
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from harness.beside import Loss
 from harness.fault import Injected
 from harness.fuzz import FuzzResult
-from harness.stock_faust import Loss
 
 
 @dataclass
@@ -82,10 +82,13 @@ class Report:
             lines += ["", "## Bad input", "", _fuzz_line(self.fuzz)]
             lines += [f"- {text}" for text in self.fuzz.wrong[:20]]
         if self.losses:
-            lines += ["", "## Beside stock Faust", "", "| program | sent | kills | lost |"]
-            lines += ["|---|---|---|---|"]
+            lines += ["", "## Beside stock Faust", ""]
+            lines += ["| fault | program | sent | lost | paid again | calls in no books |"]
+            lines += ["|---|---|---|---|---|---|"]
             lines += [
-                f"| {one.name} | {one.sent} | {one.kills} | {one.lost} |" for one in self.losses
+                f"| {one.fault} | {one.name} | {one.sent} | {one.lost} | {one.paid_again} "
+                f"| {one.untold} |"
+                for one in self.losses
             ]
         return "\n".join(lines) + "\n"
 

@@ -1,7 +1,7 @@
 """A cluster with its load, its tape and its watch: what a fault is injected into."""
 
-import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 from harness import oracle
 from harness.cluster import KEY, PASSWORD, PROMPT_MARK, Cluster, cluster
 from harness.load import PROVIDERS, Load, Sent
+from harness.membership import Members, Membership
 from harness.outside import ROLES
 from harness.tape import Tape
 from harness.watch import Watch
@@ -37,27 +38,102 @@ class Setting:
     load: Load
     tape: Tape
     watch: Watch
+    membership: Membership
     random: Random
     deaths: list[oracle.AtRisk] = field(default_factory=list)
     """Violent deaths of callers, and what may be called again after each."""
+    given_up: set[str] = field(default_factory=set)
+    """Requests that a fault was blamed for; they are nobody else's fault."""
+    told: set[str] = field(default_factory=set)
+    """What a fault was blamed for in words; it is said once."""
 
     def of(self, request_ids: Sequence[str]) -> list[Sent]:
         """What was sent under these ids."""
         return [self.load.sent[each] for each in request_ids]
 
-    async def settled(self, request_ids: Sequence[str], *, seconds: float = 60.0) -> None:
+    async def until(self, condition: Callable[[], Any], what: str) -> None:
+        """Wait for records that make something hold, as long as any come and every process lives.
+
+        Raises:
+            AssertionError: It does not come to hold.
+        """
+        workers = self.cluster.workers
+
+        def holds() -> bool:
+            dead = [why for each in workers.values() if (why := each.ended_by_itself)]
+            assert not dead, "; ".join(dead)
+            return bool(condition())
+
+        await self.tape.until(holds, what)
+
+    async def settled(self, request_ids: Sequence[str]) -> None:
         """These requests end well, once each, with whole streams.
 
         Raises:
             AssertionError: They do not.
         """
-        await self.tape.all_end(request_ids, seconds=seconds)
+        ends = self.tape.ends
+        waiting = set(request_ids)
+
+        def over() -> bool:
+            waiting.difference_update([each for each in waiting if each in ends])
+            return not waiting
+
+        try:
+            await self.until(over, "ends")
+        except AssertionError as error:
+            self.given_up |= waiting
+            some = ", ".join(sorted(waiting)[:5])
+            raise AssertionError(f"{error}; {len(waiting)} without end: {some}") from None
         # A second end, or a chunk out of order, would come about now.
         await self.tape.caught_up()
         sent = self.of(request_ids)
         wrong = oracle.one_end_each(self.tape, sent) + oracle.gapless_streams(self.tape, sent)
         wrong += oracle.paid_for_nothing(self.tape, self.deaths, prefix=self.cluster.prefix)
+        wrong = self._news(wrong)
         assert not wrong, oracle.shown(wrong)
+
+    async def made_whole(self) -> list[str]:
+        """Put right what is broken still, and wait until every role works on everything it reads.
+
+        Returns what had happened that no fault had asked for.
+
+        Raises:
+            AssertionError: The pipeline does not come back.
+        """
+        cluster = self.cluster
+        await cluster.heal()
+        wrong = []
+        for name, worker in list(cluster.workers.items()):
+            if (why := worker.ended_by_itself) is not None:
+                wrong.append(why)
+                await worker.gone()
+                await self.note_death(name)
+            if name not in cluster.roles and (worker := cluster.workers.pop(name)).pid is not None:
+                await worker.kill()
+                await self.note_death(name)
+        away = [cluster.workers[role] for role in cluster.roles]
+        await asyncio.gather(*(worker.start() for worker in away if worker.pid is None))
+        try:
+            await self._everything_read()
+        except AssertionError as error:
+            # Whatever it is, the next fault meets a pipeline that works.
+            wrong.append(str(error))
+            for role in cluster.roles:
+                await cluster.workers[role].kill()
+                await self.note_death(role)
+            await asyncio.gather(*(cluster.workers[role].start() for role in cluster.roles))
+            await self._everything_read()
+        return wrong
+
+    async def _everything_read(self) -> None:
+        """Every group has its one member, and all partitions with it."""
+        groups = [each for role in self.cluster.roles for each in self.watch.groups_of(role)]
+        await self.membership.until(
+            groups,
+            lambda members: members == Members(count=1, stable=True),
+            "every group to have its one member",
+        )
 
     async def freeze(self, role: str) -> None:
         """SIGSTOP a process; what a caller had under way may be called again by another one."""
@@ -71,14 +147,13 @@ class Setting:
         """
         if not name.startswith("caller"):
             return
-        at = time.time()
-        await self.tape.caught_up()
+        # Commits first: what comes onto the topics while they are read can only add to the risk.
         commits = await self.watch.commits_of_callers()
-        risk = oracle.at_risk(self.tape, commits, at=at, prefix=self.cluster.prefix)
-        self.deaths.append(risk)
+        await self.tape.caught_up()
+        self.deaths.append(oracle.at_risk(self.tape, commits, prefix=self.cluster.prefix))
 
     async def judge(self) -> list[str]:
-        """Everything that must hold in the end; returns what does not.
+        """Everything that must hold in the end; returns what does not and was not told before.
 
         Raises:
             AssertionError: A group's lag does not go away.
@@ -87,7 +162,7 @@ class Setting:
         await watch.until_no_lag()
         await tape.caught_up()
         lines = await cluster.upstream.lines()
-        sent = list(self.load.sent.values())
+        sent = [each for each in self.load.sent.values() if each.request_id not in self.given_up]
         wrong = oracle.one_end_each(tape, sent)
         wrong += oracle.gapless_streams(tape, sent)
         wrong += oracle.every_call_is_in_the_ledger(tape, lines)
@@ -115,7 +190,12 @@ class Setting:
             for name, size in watch.peak_rss_mb.items()
             if size > RSS_MB
         ]
-        return wrong
+        return self._news(wrong)
+
+    def _news(self, wrong: Sequence[str]) -> list[str]:
+        news = [each for each in wrong if each not in self.told]
+        self.told.update(news)
+        return news
 
 
 @asynccontextmanager
@@ -147,4 +227,5 @@ async def setting(
         Tape(bootstrap_servers=found.bootstrap_servers, prefix=found.prefix, names=TOPICS) as tape,
         Watch(cluster=found) as watch,
     ):
-        yield Setting(found, load, tape, watch, Random(f"faults {seed}"))
+        membership = Membership(admin=watch.admin)
+        yield Setting(found, load, tape, watch, membership, Random(f"faults {seed}"))

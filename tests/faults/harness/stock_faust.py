@@ -1,133 +1,69 @@
-"""A stock Faust agent with concurrency under the same load and faults, for comparison.
+"""A stock Faust agent with concurrency, for comparison.
 
 `bench/worker_faust.py` is the agent as Faust's own guide has it: it asks the model server itself
 and writes chunks and a response. What it never answers is lost: nothing will read it again.
 """
 
-import asyncio
-import random
 import signal
 import sys
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from harness.cluster import PROMPT_MARK
-from harness.load import KINDS, Kind, Load
+from harness.beside import Contender
 from harness.outside import Program
 from harness.setting import Setting
 from harness.tape import Tape
 
 _ROOT = Path(__file__).parents[3]
-_QUIET_SECONDS = 20.0
-"""Nothing new for so long: then nothing more comes."""
 
 
-@dataclass(frozen=True)
-class Loss:
-    """What a program did with the requests it was sent."""
+class _StockFaust:
+    """The agent in a process of its own; its responses are all that it tells of its calls."""
 
-    name: str
-    sent: int
-    answered: int
-    kills: int
+    name = "stock Faust agent, concurrency 64"
 
-    @property
-    def lost(self) -> int:
-        """Requests without any answer."""
-        return self.sent - self.answered
+    def __init__(self, worker: Program, *, topic: str, tape: Tape) -> None:
+        self._worker = worker
+        self.topic = topic
+        self.tape = tape
+
+    async def kill(self) -> None:
+        await self._worker.end(signal.SIGKILL)
+        await self._worker.start()
+
+    async def restart(self) -> None:
+        # It stops its app when its input ends, and SIGCONT does nothing to it.
+        await self._worker.end(signal.SIGCONT)
+        await self._worker.start()
+
+    def told(self) -> Mapping[str, int]:
+        return {request_id: len(ends) for request_id, ends in self.tape.ends.items()}
 
 
-async def stock_faust(
-    setting: Setting,
-    *,
-    seed: int,
-    requests: int,
-    kills: int,
-    kinds: Sequence[Kind] = KINDS,
-    per_second: float = 30.0,
-) -> Loss:
-    """Run the agent through so many SIGKILLs at times drawn from the seed."""
+@asynccontextmanager
+async def stock_faust(setting: Setting, seed: int) -> AsyncIterator[Contender]:
+    """The agent on topics of its own, on the same broker and upstream."""
     cluster = setting.cluster
     name = f"stock{seed}"
     topics = [f"{name}.{kind}" for kind in ("requests", "chunks", "responses")]
     await make_topics(cluster.bootstrap_servers, topics, partitions=cluster.partitions)
     port = cluster.to_provider.port
-    command = (
+    worker = Program(
         *(sys.executable, "-m", "bench.worker_faust", "--name", name),
         *("--bootstrap", cluster.bootstrap_servers),
         *("--upstream", f"http://127.0.0.1:{port}/openai/openai/v1", "--concurrency", "64"),
+        folder=_ROOT,
     )
-    async with AsyncExitStack() as stack:
-        load = await stack.enter_async_context(
-            Load(
-                bootstrap_servers=cluster.bootstrap_servers,
-                topic=topics[0],
-                mark=PROMPT_MARK,
-                seed=seed,
-            )
-        )
-        tape = await stack.enter_async_context(
-            Tape(
-                bootstrap_servers=cluster.bootstrap_servers,
-                prefix=f"{name}.",
-                names=("responses",),
-            )
-        )
-        worker = Program(*command, folder=_ROOT)
+    async with Tape(
+        bootstrap_servers=cluster.bootstrap_servers, prefix=f"{name}.", names=("responses",)
+    ) as tape:
         await worker.start()
-        stack.push_async_callback(worker.end)
-        sending = asyncio.create_task(load.send(requests, kinds=kinds, per_second=per_second))
-        for wait in kill_times(seed, kills, requests / per_second):
-            await asyncio.sleep(wait)
+        try:
+            yield _StockFaust(worker, topic=topics[0], tape=tape)
+        finally:
             await worker.end(signal.SIGKILL)
-            await worker.start()
-        await sending
-        await _quiet(tape)
-        answered = sum(each in tape.ends for each in load.sent)
-    return Loss("stock Faust agent, concurrency 64", len(load.sent), answered, kills)
-
-
-async def millrace(
-    setting: Setting,
-    *,
-    seed: int,
-    requests: int,
-    kills: int,
-    kinds: Sequence[Kind] = KINDS,
-    per_second: float = 30.0,
-) -> Loss:
-    """Our caller through the same, on the same broker and upstream."""
-    async with Load(
-        bootstrap_servers=setting.cluster.bootstrap_servers,
-        topic=setting.cluster.topic("requests"),
-        mark=PROMPT_MARK,
-        seed=seed + 1_000_000,
-    ) as load:
-        sending = asyncio.create_task(load.send(requests, kinds=kinds, per_second=per_second))
-        for wait in kill_times(seed, kills, requests / per_second):
-            await asyncio.sleep(wait)
-            await setting.cluster.workers["caller"].kill()
-            await setting.cluster.workers["caller"].start()
-        await sending
-        await _quiet(setting.tape)
-        answered = sum(each in setting.tape.ends for each in load.sent)
-    return Loss("Millrace, the caller killed", len(load.sent), answered, kills)
-
-
-def kill_times(seed: int, kills: int, seconds: float) -> list[float]:
-    """Pauses before each kill."""
-    draw = random.Random(f"kills {seed}")
-    return [draw.uniform(0.4, 0.9) * seconds / kills for _ in range(kills)]
-
-
-async def _quiet(tape: Tape) -> None:
-    seen = -1
-    while seen != (now := len(tape.ends)):
-        seen = now
-        await asyncio.sleep(_QUIET_SECONDS)
 
 
 async def make_topics(servers: str, names: Sequence[str], *, partitions: int) -> None:

@@ -3,7 +3,6 @@
 Nothing here knows the pipeline's classes: what they could get wrong must show.
 """
 
-import asyncio
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -11,8 +10,12 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from observing import Observing
 
-WAIT_SECONDS = 60.0
+QUIET_SECONDS = 60.0
+"""So long nothing at all is written: then what is waited for does not come."""
+
+_LOOK_MS = 100
 
 
 class Entry(NamedTuple):
@@ -36,8 +39,7 @@ class Tape:
         self._prefix = prefix
         self._topics = [f"{prefix}{name}" for name in names]
         self._consumer: Any = None
-        self._reading: asyncio.Task[None] | None = None
-        self._changed = asyncio.Event()
+        self._reading = Observing(self._read)
         self.entries: dict[str, list[Entry]] = defaultdict(list)
         """By topic without prefix."""
         self.ends: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -55,7 +57,7 @@ class Tape:
             metadata_max_age_ms=2_000,
         )
         await self._consumer.start()
-        self._reading = asyncio.create_task(self._read())
+        await self._reading.__aenter__()
         return self
 
     async def __aexit__(
@@ -64,44 +66,21 @@ class Tape:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.wait((self._reading,))
+        await self._reading.__aexit__(kind, error, trace)
         await self._consumer.stop()
 
     async def until(
-        self, condition: Callable[[], Any], what: str, *, seconds: float = WAIT_SECONDS
+        self, condition: Callable[[], Any], what: str, *, quiet_seconds: float = QUIET_SECONDS
     ) -> None:
-        """Wait for records that make something hold.
+        """Wait for records that make something hold, as long as any come.
 
         Raises:
-            AssertionError: They do not come in time.
+            AssertionError: It does not hold, and nothing comes any more.
         """
         try:
-            async with asyncio.timeout(seconds):
-                while not condition():
-                    if self._reading is not None and self._reading.done():
-                        self._reading.result()
-                    self._changed.clear()
-                    await self._changed.wait()
+            await self._reading.until(condition, seconds=quiet_seconds, patient=True)
         except TimeoutError:
-            raise AssertionError(f"waited {seconds:g} s for {what}") from None
-
-    async def all_end(self, request_ids: Iterable[str], *, seconds: float = WAIT_SECONDS) -> None:
-        """Wait until each of these has a terminal record."""
-        waiting = set(request_ids)
-
-        def over() -> bool:
-            waiting.difference_update([each for each in waiting if each in self.ends])
-            return not waiting
-
-        try:
-            await self.until(over, "ends", seconds=seconds)
-        except AssertionError:
-            some = ", ".join(sorted(waiting)[:5])
-            raise AssertionError(
-                f"{len(waiting)} requests have no end after {seconds:g} s: {some}"
-            ) from None
+            raise AssertionError(f"nothing came for {quiet_seconds:g} s, wanting {what}") from None
 
     async def caught_up(self) -> None:
         """Return once everything has been read that lay there at the time of calling."""
@@ -113,22 +92,16 @@ class Tape:
 
         await self.until(over, "the tape to catch up")
 
-    def key_of(self, entry: Entry) -> tuple[str, int, int]:
-        """Where a record lies, with its topic's name without prefix."""
-        return entry.topic, entry.partition, entry.offset
-
-    async def _read(self) -> None:
-        while True:
-            batches = await self._consumer.getmany(timeout_ms=1000)
-            for partition, records in batches.items():
-                # When partitions are added, the consumer begins all of them again.
-                read = self._progress.get(partition, 0)
-                for record in records:
-                    if record.offset >= read:
-                        self._keep(record)
-                self._progress[partition] = max(read, records[-1].offset + 1)
-            if batches:
-                self._changed.set()
+    async def _read(self) -> bool:
+        batches = await self._consumer.getmany(timeout_ms=_LOOK_MS)
+        for partition, records in batches.items():
+            # When partitions are added, the consumer begins all of them again.
+            read = self._progress.get(partition, 0)
+            for record in records:
+                if record.offset >= read:
+                    self._keep(record)
+            self._progress[partition] = max(read, records[-1].offset + 1)
+        return bool(batches)
 
     def _keep(self, record: Any) -> None:
         topic = record.topic.removeprefix(self._prefix)

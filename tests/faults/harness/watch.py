@@ -1,7 +1,7 @@
 """Looks at a running pipeline from outside: progress of every group, memory of every process."""
 
 import asyncio
-import time
+import operator
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -15,8 +15,11 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from harness.cluster import Cluster
 from harness.load import PROVIDERS
+from observing import Observing, changing_until
 
 _EVERY_SECONDS = 1.0
+QUIET_SECONDS = 60.0
+"""So long no group commits anything: then what is waited for does not come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +40,20 @@ class Stall:
     group: str
     partition: TopicPartition
     seconds: float
+    """Counted in looks, a second apart: a machine that is too busy to look is too busy to work."""
 
 
 class Watch:
-    """Samples once a second until the block ends."""
+    """Looks once a second until the block ends."""
 
     def __init__(self, *, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._admin: Any = None
+        self.admin: Any = None
+        """A client that goes by way of no proxy."""
         self._consumer: Any = None
-        self._task: asyncio.Task[None] | None = None
-        self._since: dict[tuple[str, TopicPartition], tuple[int, float]] = {}
+        self._looking = Observing(self._look)
+        self._still: dict[tuple[str, TopicPartition], tuple[int, int]] = {}
+        """What each group has committed, and how many looks ago that was seen to change."""
         self._excused = 0
         self.commits: list[Commit] = []
         """Each change of a committed offset."""
@@ -56,11 +62,11 @@ class Watch:
 
     async def __aenter__(self) -> Self:
         servers = self._cluster.bootstrap_servers
-        self._admin = AIOKafkaAdminClient(bootstrap_servers=servers)
-        await self._admin.start()
+        self.admin = AIOKafkaAdminClient(bootstrap_servers=servers)
+        await self.admin.start()
         self._consumer = AIOKafkaConsumer(bootstrap_servers=servers, metadata_max_age_ms=2_000)
         await self._consumer.start()
-        self._task = asyncio.create_task(self._run())
+        await self._looking.__aenter__()
         return self
 
     async def __aexit__(
@@ -69,10 +75,8 @@ class Watch:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait((self._task,))
-        await self._admin.close()
+        await self._looking.__aexit__(kind, error, trace)
+        await self.admin.close()
         await self._consumer.stop()
 
     @contextmanager
@@ -83,7 +87,7 @@ class Watch:
             yield
         finally:
             self._excused -= 1
-            self._since.clear()
+            self._still.clear()
 
     def groups(self) -> dict[str, list[str]]:
         """Each consumer group, with the topics that it reads."""
@@ -105,10 +109,14 @@ class Watch:
         found = {}
         for group in self.groups():
             if "-caller-" in group:
-                for at, commit in (await self._admin.list_consumer_group_offsets(group)).items():
+                for at, commit in (await self.admin.list_consumer_group_offsets(group)).items():
                     place = (at.topic.removeprefix(prefix), at.partition)
                     found[place] = (max(0, commit.offset), commit.metadata or "")
         return found
+
+    def groups_of(self, role: str) -> list[str]:
+        """The groups that the processes of a role are members of."""
+        return [group for group in self.groups() if self._role(group) == role]
 
     async def lag(self) -> dict[str, int]:
         """How far each group's committed offsets are behind; groups without lag are left out."""
@@ -118,43 +126,46 @@ class Watch:
                 found[f"{group} on {partition.topic}-{partition.partition}"] += end - committed
         return found
 
-    async def until_no_lag(self, *, seconds: float = 60.0) -> None:
-        """Wait until every group has committed all there is.
+    async def until_no_lag(self, *, seconds: float = QUIET_SECONDS) -> None:
+        """Wait until every group has committed all there is, as long as any lag changes.
 
         Raises:
-            AssertionError: Some do not in time.
+            AssertionError: Some have not, and for so long nothing has changed.
         """
-        late = time.monotonic() + seconds
-        while lag := await self.lag():
-            assert time.monotonic() < late, f"lag after {seconds:g} s: {lag}"
-            await asyncio.sleep(0.2)
+        await changing_until(self.lag, operator.not_, "every group's lag to go", seconds=seconds)
 
-    async def _run(self) -> None:
-        while True:
-            # The broker may be the one that is away.
-            with suppress(KafkaError, TimeoutError, OSError):
-                await self._sample()
-            self._weigh()
-            await asyncio.sleep(_EVERY_SECONDS)
+    async def _look(self) -> bool:
+        known = len(self.commits)
+        # The broker may be the one that is away.
+        with suppress(KafkaError, TimeoutError, OSError):
+            await self._sample()
+        self._weigh()
+        await asyncio.sleep(_EVERY_SECONDS)
+        return len(self.commits) > known
 
     async def _sample(self) -> None:
-        now = time.monotonic()
         offsets = await self._offsets()
         ends = {partition: end for _, partition, _, end in offsets}
         for group, partition, committed, end in offsets:
             key = (group, partition)
-            before, since = self._since.get(key, (-1, now))
+            before, looks = self._still.get(key, (-1, 0))
             if committed != before:
                 self.commits.append(Commit(group, partition, committed, ends))
             if committed != before or committed >= end or self._excused or not self._served(group):
-                self._since[key] = (committed, now)
-            elif self.longest_stall is None or now - since > self.longest_stall.seconds:
-                self.longest_stall = Stall(group, partition, now - since)
+                self._still[key] = (committed, 0)
+                continue
+            self._still[key] = (committed, looks + 1)
+            seconds = (looks + 1) * _EVERY_SECONDS
+            if self.longest_stall is None or seconds > self.longest_stall.seconds:
+                self.longest_stall = Stall(group, partition, seconds)
+
+    def _role(self, group: str) -> str:
+        name = group.removeprefix(f"{self._cluster.app_id}-").split("-")[0]
+        return "caller" if name == "retries" else name
 
     def _served(self, group: str) -> bool:
         """Whether a process that is ready reads it: one that starts is not held up."""
-        role = group.removeprefix(f"{self._cluster.app_id}-").split("-")[0]
-        role = "caller" if role == "retries" else role
+        role = self._role(group)
         return any(
             worker.ready
             for name, worker in self._cluster.workers.items()
@@ -166,10 +177,10 @@ class Watch:
         async with asyncio.timeout(10):
             # First what is committed, then the ends, so that no group seems ahead of its topic.
             committed = {
-                group: await self._admin.list_consumer_group_offsets(group) for group in groups
+                group: await self.admin.list_consumer_group_offsets(group) for group in groups
             }
             topics = sorted({topic for topics in groups.values() for topic in topics})
-            described = await self._admin.describe_topics(topics)
+            described = await self.admin.describe_topics(topics)
             ends = await self._consumer.end_offsets(
                 [
                     TopicPartition(each["topic"], partition["partition"])

@@ -14,13 +14,16 @@ from pipeline_joins import (
 )
 from pipeline_records import at, make_job, make_outcome
 
-from millrace.schemas.call import Call, CascadeRule, Job, Plan
+from millrace.schemas.call import Call, CascadeRule, Job, Plan, VoteRule
 from millrace.schemas.outcome import AttemptOutcome, JoinOpened, JoinTimeout
 from millrace.schemas.request import OutputSpec
 
 PARTS = '{"parts": [{"title": "a", "instructions": "b"}, {"title": "c", "instructions": "d"}]}'
 ANSWERS = ["yes", "no", "Yes!", "", "{}", '{"best": 1}', '{"confidence": 0.5}', PARTS]
 SAID = st.sampled_from([*ANSWERS, "failed", "expired", "stopped"])
+KINDS = (
+    "single", "vote", "embedded", "best_of", "merge", "chain", "race", "climb", "agree", "delegate",
+)  # fmt: skip
 CONFIDENCE = st.sampled_from(["score", "logprobs", "self_rating"])
 TIERS = st.lists(st.integers(0, 2), min_size=1, max_size=3).map(sorted)
 
@@ -28,11 +31,7 @@ TIERS = st.lists(st.integers(0, 2), min_size=1, max_size=3).map(sorted)
 @st.composite
 def plans(draw: st.DrawFn) -> tuple[Job, Plan]:
     """A plan of any strategy, with up to five members and up to three candidates each."""
-    kind = draw(
-        st.sampled_from(
-            ["single", "vote", "best_of", "merge", "chain", "race", "climb", "agree", "delegate"]
-        )
-    )
+    kind = draw(st.sampled_from(KINDS))
     count = draw(st.integers(2, 4))
     rest = {
         "quorum": draw(st.integers(1, count)),
@@ -46,6 +45,9 @@ def plans(draw: st.DrawFn) -> tuple[Job, Plan]:
         case "vote":
             members = [make_member(each, tiers=[0] * draw(st.integers(1, 3))) for each in range(5)]
             plan = strategy_plan("ensemble", *members[:count], mode="vote", **rest)
+        case "embedded":
+            rule = VoteRule(by="embedding", similarity=0.5)
+            plan = ensemble_of(count, "vote", last="embed", vote=rule, **rest)
         case "best_of":
             plan = ensemble_of(count, "best_of", last="judge", **rest)
         case "merge":
@@ -68,6 +70,12 @@ def plans(draw: st.DrawFn) -> tuple[Job, Plan]:
     return make_job(output=output), plan
 
 
+def vectors(texts: int) -> st.SearchStrategy[tuple[tuple[float, ...], ...]]:
+    """As many as there are texts, or one fewer."""
+    one = st.tuples(st.floats(-1, 1), st.floats(-1, 1))
+    return st.lists(one, min_size=texts - 1, max_size=texts).map(tuple)
+
+
 def ending(data: st.DataObject, call: Call, step: int, invocation: str) -> AttemptOutcome:
     """How a call might end."""
     said = data.draw(SAID, "answer")
@@ -80,6 +88,7 @@ def ending(data: st.DataObject, call: Call, step: int, invocation: str) -> Attem
         invocation=invocation,
         cancelled="member" if said == "stopped" else None,
         token_probability=data.draw(st.sampled_from([None, 0.3, 0.9]), "probability"),
+        embeddings=data.draw(vectors(len(call.inputs)), "vectors") if call.inputs else (),
         chunks=data.draw(st.integers(0, 2), "chunks"),
     )
 

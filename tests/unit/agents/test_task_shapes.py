@@ -10,7 +10,7 @@ FRAGMENTS = (
     "diff --git a", "@@ -1", "```diff", "+++ a/x", "--- b/x", "+-+ a/", "Traceback (most recent",
     "  at foo.Bar(", "\tat a.b(", "\n", "panic: x", "Caused by: y", "Exception in thread main",
     "12:30:11 ERROR", "FATAL", "ValueError: x", "FooException:", "<<<<<<< HEAD", "a,b,c",
-    "1,2,3 ", " 5% of 10 in 20 by 30 to 40 or 50 ", " ", "x",
+    "1,2,3 ", " 5% of 10 in 20 by 30 to 40 or 50 ", " 7 of", "\u0663 ", " ", "x",
 )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -15,6 +16,7 @@ from millrace.agents.policy import RequestPolicy
 from millrace.prompts.library import PACKAGED, PromptLibrary
 from millrace.schemas.errors import InvalidEventError
 from millrace.schemas.ids import replayed_request_id, request_id_at
+from millrace.streams.cli.replay_costs import cost_estimate
 from millrace.streams.dead_letters import RawRecord
 from millrace.streams.replay import (
     Again,
@@ -26,6 +28,7 @@ from millrace.streams.replay import (
     run_replay,
 )
 from millrace.streams.routing_key import ORIGIN_HEADER
+from millrace.streams.settings import load_settings
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 ACCEPT = AcceptRequest(
@@ -302,3 +305,20 @@ async def test_a_pace_never_lets_more_pass_than_its_rate(
         for last in range(first + 1, len(passed)):
             allowed = (passed[last] - passed[first]) * per_second + 1
             assert last - first <= allowed + 1e-6
+
+
+def test_vectors_for_a_vote_add_their_reading_of_the_answers() -> None:
+    """And no answer of their own, for which such models have no price."""
+    simulated = load_settings(Path(__file__).parents[3] / "examples" / "simulated.toml", {})
+    estimate = cost_estimate(simulated, output_tokens=400)
+
+    def about(**vote: str) -> Decimal:
+        route = {"strategy": "ensemble", "members": 3, **vote}
+        value = {"request_id": "1", "prompt": "x", "route": route}
+        cost = estimate(_again(_replay(), value))
+        assert cost is not None
+        return cost
+
+    plain = about()
+    vectors = about(vote_by="embedding", embedder="text-embedding-3-small")
+    assert vectors - plain == 3 * 400 * Decimal("0.02") / 1_000_000

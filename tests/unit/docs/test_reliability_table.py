@@ -8,12 +8,10 @@ from harness.catalogue import SHORT
 from harness.crash import ROUNDS
 
 ROOT = Path(__file__).parents[3]
-FAILURES = 24
+FAILURES = 25
 _ROW = re.compile(r"^\| (\d+) \|[^|]+\|(.+)\|$", re.MULTILINE)
 _NAMED = re.compile(r"`(tests/[\w/]+\.py)::(\w+)(?:\[([^\]`]+)\])?`")
-_INJECTED = {fault.name for fault in SHORT} | {
-    ", ".join(case.name for case in cases) for cases in ROUNDS
-}
+_INJECTED = {fault.name for fault in SHORT} | ROUNDS.keys()
 
 
 def rows() -> dict[int, list[tuple[str, str, str]]]:
@@ -37,5 +35,5 @@ def test_every_test_that_is_named_exists(number: int) -> None:
     for file, test, parameter in named:
         source = (ROOT / file).read_text("utf-8")
         assert re.search(rf"(?m)^(async )?def {test}\(|^{test} = ", source), f"{file}::{test}"
-        if parameter:
+        if parameter and file.endswith("test_fault_matrix.py"):
             assert parameter in _INJECTED, parameter

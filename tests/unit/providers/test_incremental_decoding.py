@@ -78,6 +78,45 @@ def test_events_are_what_the_standard_says_wherever_the_bytes_are_cut(
     assert found == _reference_events(text)
 
 
+class LineByLine(SseDecoder):
+    """Reads also what is nothing but whole events line by line."""
+
+    __slots__ = ()
+
+    def _whole_events(self, piece: bytes) -> None:  # noqa: ARG002 (the decoder's)
+        return None
+
+
+@settings(max_examples=300)
+@given(
+    pieces=st.lists(
+        st.lists(
+            st.sampled_from(
+                [b"data: {}\n\n", b"data: ab\n\n", b"data: \n\n", b"data:c\n\n", b"\n", b"\n\n",
+                 b"data: d\n", b": e\n\n", b"\r\n", b"event: f\n", b"data: g", b"\xef\xbb\xbf"]
+            ),
+            max_size=5,
+        ).map(b"".join),
+        max_size=5,
+    )
+)  # fmt: skip
+def test_whole_events_are_what_they_are_line_by_line(pieces: list[bytes]) -> None:
+    """Whatever came before them, and whatever they are cut into."""
+    quick, slow = SseDecoder(max_bytes=9), LineByLine(max_bytes=9)
+
+    def told(decoder: SseDecoder) -> list[bytes | str]:
+        found: list[bytes | str] = []
+        try:
+            for piece in pieces:
+                found += decoder.feed(piece)
+            found += decoder.close()
+        except ReplyInvalidError as error:
+            found.append(error.message)
+        return found
+
+    assert told(quick) == told(slow)
+
+
 @settings(max_examples=60)
 @given(bodies=st.lists(st.binary(max_size=30), max_size=8))
 def test_no_bytes_whatsoever_upset_the_decoders(bodies: list[bytes]) -> None:

@@ -23,6 +23,7 @@ def test_defaults_are_as_promised() -> None:
         "ttl_days": None,
         "store_text": True,
         "engine_memory_bytes": 1 << 30,
+        "engine_min_free_bytes": 256 << 20,
     }
 
 

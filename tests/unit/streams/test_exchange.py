@@ -2,18 +2,27 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, timedelta
 from decimal import Decimal
-from itertools import count
 
 import pytest
-from pipeline_doubles import RecordingPublisher, ScriptedProvider, Step, never, until
+from exchange_bench import (
+    ANSWER,
+    REPORTED,
+    WHOLE,
+    bench,
+    delay,
+    granted,
+    limited,
+    settled,
+    some_places,
+    streamed,
+)
+from pipeline_doubles import never, until
 from pipeline_records import EPOCH, at, make_call, make_job, make_plan
 
-from millrace.providers.backoff import Backoff, BackoffSettings
-from millrace.providers.circuit import Circuits, CircuitSettings
+from millrace.providers.backoff import BackoffSettings
 from millrace.providers.protocol import (
     Completion,
     ReasoningDelta,
@@ -21,9 +30,8 @@ from millrace.providers.protocol import (
     ToolArgumentsDelta,
     UsageSoFar,
 )
-from millrace.providers.rate_limit import RateLimiter, RateLimits
 from millrace.schemas.budget import BudgetSettlement
-from millrace.schemas.call import Brief, Call, CascadeRule
+from millrace.schemas.call import Brief, CascadeRule
 from millrace.schemas.cancellation import Cancellation
 from millrace.schemas.errors import (
     BrokerError,
@@ -34,106 +42,9 @@ from millrace.schemas.errors import (
     ReplyInvalidError,
     RequestRefusedError,
 )
-from millrace.schemas.ledger import UsageEvent
 from millrace.schemas.message import Message, ToolDefinition
 from millrace.schemas.request import OutputSpec, Parameters
 from millrace.schemas.usage import Usage
-from millrace.schemas.vocabulary import CostSource
-from millrace.streams.call_records import CallRecords, ExchangeTopics
-from millrace.streams.cancellations import Cancellations
-from millrace.streams.conversation import Conversation
-from millrace.streams.exchange import Exchange
-from millrace.streams.quotas import Quotas
-from millrace.streams.reckoning import Reckoning
-from millrace.streams.retrying import Retrying
-from millrace.streams.unmade import Unmade
-
-REPORTED = Usage(input_tokens=12, output_tokens=3)
-ANSWER = (TextDelta("Be"), TextDelta("cause"))
-WHOLE = Completion(text="Because", finish_reason="stop", usage=REPORTED)
-
-
-class WordCount:
-    """A token for each word of a text, 100 for a prompt."""
-
-    def request(self, call: Call) -> int:
-        return 100 * len(call.job.messages)
-
-    def text(self, text: str) -> int:
-        return len(text.split())
-
-
-def price(model: str, usage: Usage, reported: Decimal | None) -> tuple[Decimal | None, CostSource]:
-    """What the provider says, else a cent a token."""
-    if reported is not None:
-        return reported, "provider"
-    return Decimal(usage.input_tokens + usage.output_tokens) / 100, "price_table"
-
-
-@dataclass
-class Bench:
-    """An exchange with a scripted provider, at one second past the request's acceptance."""
-
-    provider: ScriptedProvider
-    publisher: RecordingPublisher = field(default_factory=RecordingPublisher)
-    now: datetime = field(default_factory=lambda: at(1))
-    spent: list[UsageEvent] = field(default_factory=list)
-    backoff: BackoffSettings = field(default_factory=lambda: BackoffSettings(max_tries=1))
-    ids: Iterator[int] = field(default_factory=lambda: count(1))
-    local: bool = True
-    limits: RateLimits = field(default_factory=RateLimits)
-
-    def __post_init__(self) -> None:
-        self.limiter = RateLimiter(limits=self.limits, now=self.seconds)
-        self.cancellations = Cancellations(window=timedelta(hours=1), clock=lambda: self.now)
-
-    def seconds(self) -> float:
-        return (self.now - EPOCH).total_seconds()
-
-    def exchange(self) -> Exchange:
-        records = CallRecords(
-            publisher=self.publisher,  # type: ignore[arg-type]
-            patient=self.publisher,  # type: ignore[arg-type]
-            topics=ExchangeTopics(chunks="chunks", outcomes="outcomes", usage="usage"),
-            flush_seconds=3600.0,
-            on_spent=self.spent.append,
-        )
-        return Exchange(
-            conversation=Conversation(
-                provider=self.provider, cancellations=self.cancellations, clock=lambda: self.now
-            ),
-            unmade=Unmade(
-                local=self.local,
-                records=records,
-                cancellations=self.cancellations,
-                clock=lambda: self.now,
-                new_id=lambda: f"i{next(self.ids)}",
-            ),
-            reckoning=Reckoning(price=price, count_tokens=WordCount(), clock=lambda: self.now),
-            records=records,
-            retrying=Retrying(
-                backoff=Backoff(settings=self.backoff, draw=lambda: 0.0),
-                circuits=Circuits(settings=CircuitSettings(), now=time.monotonic),
-                cancellations=self.cancellations,
-                publisher=self.publisher,  # type: ignore[arg-type]
-                topic="retries",
-                clock=lambda: self.now,
-            ),
-            quotas=Quotas(limiter=self.limiter),
-            cancellations=self.cancellations,
-            clock=lambda: self.now,
-            new_id=lambda: f"i{next(self.ids)}",
-        )
-
-
-def bench(*steps: Step) -> Bench:
-    """A bench whose provider takes these steps."""
-    return Bench(ScriptedProvider(steps))
-
-
-def streamed(**fields: object) -> Call:
-    """A call of a streamed request."""
-    return make_call(make_job(stream=True, **fields))
 
 
 async def test_a_whole_answer_is_chunked_booked_and_told() -> None:
@@ -259,7 +170,8 @@ async def test_a_deadline_breaks_the_call_off() -> None:
     """What came is booked as an estimate, and the provider's stream is closed."""
     at_bench = bench(TextDelta("one two three"), never)
     at_bench.now = at(59.99)
-    await at_bench.exchange().run(streamed())
+    async with asyncio.timeout(10):
+        await at_bench.exchange().run(streamed())
 
     outcome = at_bench.publisher.outcomes[0]
     assert outcome.status == "expired"
@@ -489,27 +401,25 @@ async def test_a_broker_that_refuses_mid_stream_is_no_provider_s_failure() -> No
 
 
 async def test_times_count_from_the_request_s_acceptance() -> None:
-    """Milliseconds; the end is the clock's."""
+    """Milliseconds, up to when the provider was asked; the end is the clock's."""
     at_bench = bench(*ANSWER, WHOLE)
-    await at_bench.exchange().run(make_call())
+    at_bench.publisher.hold = True
+    run = asyncio.create_task(at_bench.exchange().run(make_call()))
+    await until(lambda: bool(at_bench.publisher.ledger))
+    acknowledged_after = 0.02
+    started = time.perf_counter()
+    await until(lambda: time.perf_counter() - started >= acknowledged_after)
+    at_bench.publisher.hold = False
+    at_bench.publisher.acknowledge()
+    await run
 
     outcome = at_bench.publisher.outcomes[0]
-    assert outcome.timing.queued_ms == 1000.0
+    assert outcome.timing.queued_ms is not None
+    assert outcome.timing.queued_ms >= 1000 + acknowledged_after * 1e3
     assert outcome.timing.time_to_first_token_ms is not None
     assert outcome.timing.total_ms is not None
     assert outcome.timing.time_to_first_token_ms <= outcome.timing.total_ms
     assert outcome.finished_at == EPOCH.astimezone(UTC) + timedelta(seconds=1)
-
-
-def granted(**fields: object) -> Call:
-    """A streamed call for which two budgets hold a reservation."""
-    return streamed(**fields).model_copy(update={"budgets": ("all", "payments")})
-
-
-def settled(at_bench: Bench) -> list[BudgetSettlement]:
-    """What budgets were told."""
-    records = [each.record for each in at_bench.publisher.written]
-    return [each for each in records if isinstance(each, BudgetSettlement)]
 
 
 async def test_every_budget_that_granted_a_call_is_told_what_it_cost() -> None:
@@ -572,16 +482,6 @@ async def test_a_private_call_is_never_made_in_the_cloud() -> None:
     assert at_work.provider.asked == []
 
 
-def limited(*steps: Step, **limits: float) -> Bench:
-    """A bench with rate limits, whose bucket is full."""
-    return Bench(ScriptedProvider(steps), limits=RateLimits.model_validate(limits))
-
-
-def delay(of: Bench, tokens: int = 1) -> float:
-    """Seconds until a call of the model may begin."""
-    return of.limiter.delay("m0", tokens)
-
-
 async def test_what_was_reserved_is_settled_by_what_the_call_took() -> None:
     """100 tokens of the prompt and 512 of the answer were reserved, 15 were taken."""
     at_bench = limited(*ANSWER, WHOLE, tokens_per_minute=600, burst_seconds=60)
@@ -600,7 +500,7 @@ async def test_a_call_that_is_not_made_costs_nothing_of_the_limit() -> None:
         else:
             at_bench.cancellations.add(Cancellation(request_id="r1"))
         quota = at_bench.limiter.reserve("m0", 10)
-        await at_bench.exchange().run(make_call(), quota=quota)
+        await at_bench.exchange().run(make_call(), place=some_places().begin(quota))
 
         assert delay(at_bench) == 0
         assert at_bench.provider.asked == []

@@ -4,11 +4,11 @@ from aiokafka.partitioner import DefaultPartitioner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from millrace.streams.batches import positive_hash
+from millrace.client.key_hash import positive_hash
 from millrace.streams.routing_key import partition_of
 
 
-@settings(max_examples=50)
+@settings(max_examples=300)
 @given(key=st.binary(max_size=60), partitions=st.integers(1, 40))
 def test_a_key_goes_where_any_kafka_client_sends_it(key: bytes, partitions: int) -> None:
     """Remembering a hash never changes the choice, whatever the number of partitions."""

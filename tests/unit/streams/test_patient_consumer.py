@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka.consumer.subscription_state import SubscriptionState
 from aiokafka.errors import IllegalStateError
 from faust.types import TP
 from mode import Service
@@ -33,9 +34,15 @@ class Connected(PatientConsumer):
         self.fetched: dict[TP, list[Any]] = {}
         self.sought: list[dict[TP, int]] = []
         self.rebalancing = False
+        self.subscription = SubscriptionState()
+        client = SimpleNamespace(_subscription=self.subscription)
+        self._thread = SimpleNamespace(_ensure_consumer=lambda: client)
 
     def assignment(self) -> set[TP]:
         return {STREAM, CHANGELOG}
+
+    async def sleep(self, n: Any) -> None:
+        """No time passes here."""
 
     async def _getmany(self, *_: Any, **__: Any) -> dict[TP, list[Any]]:
         return self.fetched
@@ -102,3 +109,11 @@ async def test_a_rebalance_in_between_is_no_fault(consumer: Connected) -> None:
     consumer.rebalancing = True
 
     await consumer._wait_next_records(0.0)
+
+
+async def test_a_member_without_partitions_counts_as_alive(consumer: Connected) -> None:
+    """Else it would leave its group after max.poll.interval, and never come back."""
+    consumer.subscription._last_fetch_ended -= 1_000
+    await consumer._wait_next_records(0.0)
+
+    assert consumer.subscription.fetcher_idle_time < 1_000

@@ -79,6 +79,7 @@ class LogConsumer:
         self.paused: set[TopicPartition] = set()
         self.listener: Any = None
         self.refusal: Exception | None = None
+        self.refused: list[Exception] = []
         self.answers = asyncio.Event()
         self.answers.set()
 
@@ -125,6 +126,7 @@ class LogConsumer:
 
     async def commit(self, offsets: dict[TopicPartition, tuple[int, str]]) -> None:
         if self.refusal is not None:
+            self.refused.append(self.refusal)
             raise self.refusal
         for partition, (offset, noted) in offsets.items():
             before = self.log.committed.get(partition, 0), self.log.noted.get(partition, "")
@@ -550,11 +552,9 @@ async def test_a_commit_that_is_refused_is_tried_again() -> None:
     bench = Bench()
     bench.log.write(retry("a", due=0))
     async with bench.running():
-        bench.consumer.refusal = RequestTimedOutError()
-        await until(lambda: bench.sent == ["a"])
-        await bench.read(1)
-        bench.consumer.refusal = CommitFailedError()
-        await bench.read(1)
+        for refusal in (RequestTimedOutError(), CommitFailedError()):
+            bench.consumer.refusal = refusal
+            await until(lambda each=refusal: each in bench.consumer.refused)
         assert bench.log.committed == {}
         bench.consumer.refusal = None
         await bench.committed(1)

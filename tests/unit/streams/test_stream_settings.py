@@ -25,6 +25,7 @@ def test_promised_defaults() -> None:
     assert settings.kafka.topic_prefix == "llm."
     assert settings.clickhouse.location.endswith("/.millrace/clickhouse")
     assert settings.clickhouse.embedded
+    assert settings.clickhouse.engine_min_free_bytes == 256 * 2**20
     assert settings.providers == {}
     assert settings.budgets.root == ()
     assert settings.router.dedup_window_seconds == 6 * 3600
