@@ -6,18 +6,17 @@ import json
 import os
 import random
 from collections.abc import Iterator
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from damaged_records import damaged
 from harness.cluster import PROMPT_MARK, Cluster, cluster
 from harness.fuzz import NEIGHBOURS, inputs
 from harness.load import Load
 from harness.tape import Tape
 from harness.watch import Watch
-from pipeline_examples import EXAMPLES
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
@@ -35,34 +34,7 @@ RECORDS = {
     "evaluations": ("response",),
 }
 """Topics that Millrace reads, and what lies there. Anybody may read the last two as well."""
-ODD = (None, [], {}, "", "nobody", -1, 0, 7, 2**63, 1e308, True, "0001-01-01T00:00:00Z", ["x"])
 Place = tuple[str, int, int]
-
-
-def damaged(draw: random.Random, name: str, mark: str) -> bytes:
-    """A good record with one or two other values in it; mostly no record any more."""
-    body = json.loads(EXAMPLES[name].encode())
-    _rename(body, mark)
-    for _ in range(draw.choice((1, 1, 2))):
-        at: Any = body
-        while True:
-            keys = list(at) if isinstance(at, dict) else list(range(len(at)))
-            key = draw.choice(keys)
-            if isinstance(at[key], (dict, list)) and at[key] and draw.random() < 0.8:
-                at = at[key]
-                continue
-            at[key] = deepcopy(draw.choice(ODD))
-            break
-    return json.dumps(body).encode()
-
-
-def _rename(body: Any, mark: str) -> None:
-    """Give every request in it an id of its own, so that none is one that has ended."""
-    for key, value in body.items() if isinstance(body, dict) else enumerate(body):
-        if key == "request_id":
-            body[key] = mark
-        elif isinstance(value, (dict, list)):
-            _rename(value, mark)
 
 
 def records(draw: random.Random, topic: str) -> Iterator[tuple[bytes, str | None]]:
