@@ -106,7 +106,7 @@ def _kafka(folder: Path) -> Iterator[str]:
 
 
 def main() -> int:
-    """Run those that were asked for; 1 when a fix is not missed."""
+    """Run those that were asked for; 1 when one is not noticed."""
     parser = argparse.ArgumentParser(prog="make faults-removed", description=__doc__)
     parser.add_argument("--only", default="", help="pattern of names, which begin with the number")
     parser.add_argument("--show", action="store_true", help="what pytest printed, each time")
@@ -129,10 +129,10 @@ def main() -> int:
                 wrong, printed = noticed(root, each, servers)
                 unnoticed += wrong is not None
                 seconds = time.monotonic() - began
-                _say(f"{each.mode:2} {seconds:6.1f} s  {each.name}: {wrong or 'missed'}")
+                _say(f"{each.mode:2} {seconds:6.1f} s  {each.name}: {wrong or 'noticed'}")
                 if given.show or wrong:
                     _say("\n".join(printed.splitlines()[-_LINES_SHOWN:]))
-    _say(f"{len(chosen) - unnoticed} of {len(chosen)} fixes are missed by their tests")
+    _say(f"{len(chosen) - unnoticed} of {len(chosen)} removals are noticed by their tests")
     return int(bool(unnoticed))
 
 
