@@ -8,6 +8,7 @@ The same seed draws the same faults, load and times. Writes report.json and repo
 import argparse
 import asyncio
 import logging
+import math
 import random
 import secrets
 import subprocess
@@ -44,7 +45,10 @@ async def run(given: argparse.Namespace) -> Report:
         async with setting(Path(folder), seed=given.seed) as running:
             draw = random.Random(f"order {given.seed}")
             drawn = [one for one in (*CATALOGUE, *CRASHES) if given.only in one.name]
+            injecting = time.monotonic()
             for number in range(given.rounds):
+                if time.monotonic() - injecting > given.seconds:
+                    break
                 one = draw.choice(drawn)
                 injected = await _one(running, one)
                 report.injected.append(injected)
@@ -118,6 +122,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make faults", description=__doc__)
     parser.add_argument("--rounds", type=int, default=60, help="how many faults")
     parser.add_argument("--seed", type=int, default=None, help="drawn, and printed, when not given")
+    parser.add_argument(
+        "--seconds", type=float, default=math.inf, help="after which no more faults begin"
+    )
     parser.add_argument("--only", default="", help="faults whose names hold this")
     parser.add_argument("--fuzz", type=int, default=100_000, help="how many bad inputs")
     parser.add_argument(
