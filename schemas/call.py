@@ -12,7 +12,7 @@ from millrace.schemas.errors import ErrorInfo
 from millrace.schemas.ids import attempt_id
 from millrace.schemas.message import Message, ToolDefinition
 from millrace.schemas.record import TRACE_HEADER, Frozen, Headers, Instant, Record
-from millrace.schemas.request import OutputSpec, Parameters, ReplayRef, Route
+from millrace.schemas.request import OutputSpec, Parameters, ReplayRef, Route, Seconds
 from millrace.schemas.usage import Money, Usage
 from millrace.schemas.vocabulary import (
     AttemptStatus,
@@ -137,7 +137,7 @@ class Plan(Frozen):
     mode: EnsembleMode | None = None
     quorum: int = 1
     """How many members must have given a valid answer."""
-    member_timeout_s: float | None = Field(default=None, gt=0)
+    member_timeout_s: Seconds | None = None
     """How long the members of a stage have; those that took longer are left out."""
     vote: VoteRule | None = None
     cascade: CascadeRule | None = None

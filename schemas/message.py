@@ -10,14 +10,16 @@ from millrace.schemas.record import Frozen
 class TextPart(Frozen):
     """A piece of text within a turn."""
 
-    type: Literal["text"] = "text"
+    type: Literal["text"]
+    """Without a default: a writer that leaves out defaults must not leave out what tells parts
+    apart."""
     text: str
 
 
 class ImagePart(Frozen):
     """An image within a turn: a URL, or data as base64 with its media type."""
 
-    type: Literal["image"] = "image"
+    type: Literal["image"]
     url: str | None = None
     data: str | None = None
     media_type: str | None = None

@@ -30,7 +30,8 @@ RequestId = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\s/]
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
+"""At most a year: no moment can be reckoned that is a large number of seconds away."""
 
 RulePattern = Annotated[str, Field(min_length=1, max_length=512)]
 
@@ -146,9 +147,10 @@ class Parameters(Frozen):
 
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    max_output_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_output_tokens: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
     stop: tuple[str, ...] = ()
-    seed: int | None = None
+    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
+    """Of 64 bits, as JSON is written everywhere."""
     tool_choice: Literal["auto", "none", "required"] | None = None
 
 

@@ -19,6 +19,10 @@ class Attempts:
         self._running: dict[str, asyncio.Task[object]] = {}
         self._made: OrderedDict[str, None] = OrderedDict()
 
+    def is_running(self, attempt: str) -> bool:
+        """Whether it is being made."""
+        return attempt in self._running
+
     async def once(self, attempt: str, make: Callable[[], Awaitable[bool]]) -> None:
         """Make the attempt unless it was made; wait for it where it is being made.
 

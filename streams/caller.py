@@ -3,7 +3,7 @@
 import asyncio
 import time
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from aiokafka import AIOKafkaConsumer
@@ -38,6 +38,13 @@ _MOST_AT_ONCE = 64
 """Records taken up in one go: reading them keeps every stream of the process waiting."""
 _LOOK_SECONDS = 0.25
 """How often waiting calls are looked through for those that have expired or were cancelled."""
+
+
+class _Begun(NamedTuple):
+    """What a task works on."""
+
+    arrival: Arrival
+    place: Place | None
 
 
 class Caller:
@@ -84,7 +91,7 @@ class Caller:
         self._admission = admission
         self._alarm: asyncio.TimerHandle | None = None
         self._unfinished = Unfinished()
-        self._tasks: dict[asyncio.Task[None], Arrival] = {}
+        self._tasks: dict[asyncio.Task[None], _Begun] = {}
         self._attempts = attempts
         self._place_free = asyncio.Event()
         self._lease = Lease(seconds=kafka.session_timeout_seconds, now=time.monotonic)
@@ -293,20 +300,19 @@ class Caller:
 
     def _begin(self, arrival: Arrival, place: Place | None = None) -> None:
         task = running_loop().create_task(self._work_off(arrival, place))
-        self._tasks[task] = arrival
+        self._tasks[task] = _Begun(arrival, place)
         self._unfinished.begin(arrival.size)
-        task.add_done_callback(partial(self._ended, place))
+        task.add_done_callback(self._ended)
 
     def _on_room(self) -> None:
         self._begin_waiting()
         self._place_free.set()
 
-    def _ended(self, place: Place | None, task: "asyncio.Task[None]") -> None:
-        self._unfinished.end(self._tasks.pop(task).size)
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        arrival, place = self._tasks.pop(task)
+        self._unfinished.end(arrival.size)
         if place is not None:
-            # Of a call that was made nothing is left to release.
-            self._admission.release(place.quota)
-            place.leave()
+            self._leave(place)
         self._on_room()
         self._note_failure(task)
 
@@ -328,16 +334,30 @@ class Caller:
         self._commits.finish(arrival.partition, arrival.source.offset)
 
     async def _make_once(self, call: Call, input_tokens: int, place: Place | None) -> None:
+        if place is not None and self._attempts.is_running(call.attempt_id):
+            # It waits for the one that was read before, and keeps no other call from beginning.
+            self._leave(place)
+            place = None
+
         async def make() -> bool:
-            return await self._exchange.run(call, place=place, input_tokens=input_tokens)
+            own = self._places.begin() if place is None else place
+            try:
+                return await self._exchange.run(call, place=own, input_tokens=input_tokens)
+            finally:
+                self._leave(own)
 
         await self._attempts.once(call.attempt_id, make)
+
+    def _leave(self, place: Place) -> None:
+        # Of a call that was made nothing is left to release.
+        self._admission.release(place.quota)
+        place.leave()
 
     async def _drain(self, seconds: float, partitions: set[Partition] | None = None) -> None:
         tasks = [
             task
             for task, each in self._tasks.items()
-            if partitions is None or each.partition in partitions
+            if partitions is None or each.arrival.partition in partitions
         ]
         if tasks:
             await asyncio.wait(tasks, timeout=seconds)
@@ -354,6 +374,14 @@ class Caller:
         self._holding.give_up(partitions)
         self._admission.withdraw(partitions)
         await self._drain(self._settings.drain_seconds, partitions)
+        # From here on another process may begin what has not been sent.
+        await self._break_off(
+            {
+                task
+                for task, (arrival, place) in self._tasks.items()
+                if arrival.partition in partitions and place is not None and place.preparing
+            }
+        )
         await self._commits.now()
         for partition in partitions:
             self._tracker.forget(partition)
@@ -365,5 +393,7 @@ class Caller:
         # The callers of an entry share its limits as they share its calls.
         self._admission.share = min(1.0, len(partitions) / max(1, len(everything or ())))
         self.ready.set()
-        lost = {task for task, each in self._tasks.items() if each.partition not in partitions}
+        lost = {
+            task for task, each in self._tasks.items() if each.arrival.partition not in partitions
+        }
         await self._break_off(lost)

@@ -140,6 +140,8 @@ class OutcomesProcessor:
             await (await self.set_aside(letter, problem, request_id=response.request_id))
 
     def _keep(self, key: bytes, state: JoinState, source: RawRecord, outputs: Outputs) -> None:
+        # Asked first: a state that cannot say is not to be kept.
+        due = open_until(state)
         stored = self.states.set(
             key,
             partition=source.partition,
@@ -147,7 +149,6 @@ class OutcomesProcessor:
             payload=_dump(state),
         )
         outputs.states.append(StateWrite(self.states, key, stored))
-        due = open_until(state)
         if due is not None:
             self.clock.watch(key.decode(), due=due, partition=source.partition)
         else:
@@ -183,7 +184,7 @@ def watch_all(states: StateTable, clock: JoinClock, held: set[int]) -> None:
         if partition in held and not isinstance(payload, int):
             try:
                 due, request_id = open_until(_load(touched, payload)), key.decode()
-            except ValueError:
+            except (ValueError, OverflowError):
                 # Not ours; the first outcome that meets it becomes a dead letter.
                 log.warning("state.unreadable", table=states.name, key=repr(key))
                 continue

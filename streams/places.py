@@ -139,6 +139,11 @@ class Place:
         self._left = False
         self.quota = quota
 
+    @property
+    def preparing(self) -> bool:
+        """Whether the call is being reserved, or waits for its place."""
+        return self._since is not None and not self._taken and not self._left
+
     def prepare(self) -> None:
         """Note that the call will be ready to take it once the broker has answered."""
         if not self._taken:

@@ -5,19 +5,18 @@ import base64
 import json
 import os
 import random
+from collections import defaultdict
 from collections.abc import Iterator
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from damaged_records import damaged
 from harness.cluster import PROMPT_MARK, Cluster, cluster
 from harness.fuzz import NEIGHBOURS, inputs
 from harness.load import Load
-from harness.tape import Tape
 from harness.watch import Watch
-from pipeline_examples import EXAMPLES
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
@@ -35,34 +34,7 @@ RECORDS = {
     "evaluations": ("response",),
 }
 """Topics that Millrace reads, and what lies there. Anybody may read the last two as well."""
-ODD = (None, [], {}, "", "nobody", -1, 0, 7, 2**63, 1e308, True, "0001-01-01T00:00:00Z", ["x"])
 Place = tuple[str, int, int]
-
-
-def damaged(draw: random.Random, name: str, mark: str) -> bytes:
-    """A good record with one or two other values in it; mostly no record any more."""
-    body = json.loads(EXAMPLES[name].encode())
-    _rename(body, mark)
-    for _ in range(draw.choice((1, 1, 2))):
-        at: Any = body
-        while True:
-            keys = list(at) if isinstance(at, dict) else list(range(len(at)))
-            key = draw.choice(keys)
-            if isinstance(at[key], (dict, list)) and at[key] and draw.random() < 0.8:
-                at = at[key]
-                continue
-            at[key] = deepcopy(draw.choice(ODD))
-            break
-    return json.dumps(body).encode()
-
-
-def _rename(body: Any, mark: str) -> None:
-    """Give every request in it an id of its own, so that none is one that has ended."""
-    for key, value in body.items() if isinstance(body, dict) else enumerate(body):
-        if key == "request_id":
-            body[key] = mark
-        elif isinstance(value, (dict, list)):
-            _rename(value, mark)
 
 
 def records(draw: random.Random, topic: str) -> Iterator[tuple[bytes, str | None]]:
@@ -111,22 +83,40 @@ async def letters(running: Cluster, wanted: dict[Place, bytes]) -> dict[Place, d
 
 async def served(running: Cluster, seed: int) -> None:
     """Good requests are answered, once each."""
+    servers = running.bootstrap_servers
+    statuses: dict[str, list[str]] = defaultdict(list)
     async with (
         Load(
-            bootstrap_servers=running.bootstrap_servers,
+            bootstrap_servers=servers,
             topic=running.topic("requests"),
             mark=PROMPT_MARK,
             seed=seed,
         ) as load,
-        Tape(
-            bootstrap_servers=running.bootstrap_servers,
-            prefix=running.prefix,
-            names=("responses",),
-        ) as tape,
+        AIOKafkaConsumer(running.topic("responses"), bootstrap_servers=servers) as consumer,
     ):
+        # What was sent there as junk is of no interest.
+        await consumer.seek_to_end()
+        for partition in consumer.assignment():
+            await consumer.position(partition)
         ids = await load.send(40, kinds=NEIGHBOURS)
-        await tape.all_end(ids)
-        assert [[end["status"] for end in tape.ends[each]] for each in ids] == [["completed"]] * 40
+        async with asyncio.timeout(60):
+            while not all(statuses[each] for each in ids):
+                for batch in (await consumer.getmany(timeout_ms=500)).values():
+                    for record in batch:
+                        body = json.loads(record.value)
+                        statuses[body["request_id"]].append(body["status"])
+    assert [statuses[each] for each in ids] == [["completed"]] * 40
+
+
+async def spoil_changelogs(running: Cluster) -> None:
+    """Write what is no state to the tables' changelogs."""
+    async with AIOKafkaProducer(bootstrap_servers=running.bootstrap_servers) as producer:
+        for table in ("router-seen", "validator-joins"):
+            topic = f"{running.app_id}-{table}-changelog"
+            for number, junk in enumerate((b"junk", b"\x00\xff", b"7", b"[0, 1.0, {}]", b"[]")):
+                for partition in range(running.partitions):
+                    key = b"\xff%d" % number
+                    await producer.send_and_wait(topic, junk, key=key, partition=partition)
 
 
 @pytest.mark.timeout(300)
@@ -144,6 +134,7 @@ async def test_junk_between_the_parts_stops_nobody(tmp_path: Path, kafka_script:
         assert not faults, [(each["topic"], each["value"]) for each in faults[:3]]
         assert [each.name for each in running.workers.values() if each.pid is None] == []
 
+        await spoil_changelogs(running)
         for role in ("router", "validator", "caller", "sink"):
             await running.workers[role].terminate()
             await running.workers[role].start()

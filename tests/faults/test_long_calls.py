@@ -51,6 +51,8 @@ async def test_a_call_longer_than_the_poll_interval_is_made_once(
                 await pipeline.ask("long", simulate=f"latency={latency}", route=route)
                 for _ in range(4)
             ]
+            # More than a caller reads ahead, so that it pauses its partitions meanwhile.
+            asked += [await pipeline.ask("behind", route=route) for _ in range(80)]
             for request_id in asked:
                 ended = await pipeline.topics.response(request_id, seconds=60)
                 assert ended.status == "completed"

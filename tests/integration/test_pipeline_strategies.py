@@ -7,7 +7,13 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from broker_under_test import BrokerUnderTest
-from pipeline_under_test import Pipeline, eventually, whole_pipeline
+from pipeline_under_test import (
+    Pipeline,
+    eventually,
+    fresh_id,
+    request_body,
+    whole_pipeline,
+)
 
 from millrace.schemas.response import Response
 
@@ -241,3 +247,17 @@ async def test_work_is_divided_done_side_by_side_and_combined(pipeline: Pipeline
     assert response.ensemble is not None
     assert len(response.ensemble.skipped) == 1
     await the_books_agree(pipeline, request_id)
+
+
+async def test_a_question_in_parts_is_answered_by_several(pipeline: Pipeline) -> None:
+    """What is kept of it until all have answered can be read again."""
+    body = request_body(
+        fresh_id("in-parts"),
+        route={"strategy": "ensemble", "providers": CLOUD, "members": 3, "quorum": 3},
+    )
+    parts = [{"type": "text", "text": "Look:"}, {"type": "text", "text": body.pop("prompt")}]
+    await pipeline.send({**body, "messages": [{"role": "user", "content": parts}]})
+    response = await pipeline.topics.response(body["request_id"])
+
+    assert response.error is None or response.error.code == "quorum_not_reached"
+    assert len(response.attempts) == 3

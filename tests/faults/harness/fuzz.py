@@ -26,6 +26,35 @@ _TEXTS = (
     "\r\n",
 )
 _NUMBERS = (0, -1, 1e308, -0.0, 2**63, -(2**63), 10**30, 0.1)
+_EXTREMES: tuple[tuple[str, Any], ...] = (
+    ("route", {"strategy": "ensemble", "members": 2, "member_timeout_s": 1e300}),
+    ("route", {"strategy": "ensemble", "members": 2, "member_timeout_s": 5e-324}),
+    ("route", {"strategy": "cascade", "min_tier": 2**62, "thresholds": [0.0, 1.0]}),
+    ("route", {"strategy": "ensemble", "mode": "weighted", "weights": {"gpt-4.1-mini": 1e308}}),
+    ("route", {"max_latency_s": 1e300}),
+    ("route", {"max_cost_usd": "1e300"}),
+    ("route", {"max_cost_usd": "1e-300"}),
+    ("route", {"max_cost_usd": "-0"}),
+    ("parameters", {"seed": 2**63}),
+    ("parameters", {"seed": 10**30}),
+    ("parameters", {"max_output_tokens": 2**62}),
+    ("parameters", {"max_output_tokens": 2**31}),
+    ("parameters", {"temperature": 5e-324, "top_p": 5e-324}),
+    ("parameters", {"stop": [""] * 100}),
+    ("output", {"rules": {"min_chars": 2**62}}),
+    ("output", {"rules": {"must_match": ["(((((a*)*)*)*)*)*$"]}}),
+    ("output", {"format": "json", "schema": {"$ref": "#"}}),
+    ("output", {"format": "json", "schema": {"type": "object", "required": ["a"] * 3_000}}),
+    ("deadline", "9999-12-31T23:59:59.999999Z"),
+    ("deadline", "9999-12-31T23:59:59-14:00"),
+    ("deadline", "0001-01-01T00:00:00+14:00"),
+    ("deadline", 253_402_300_799),
+    ("messages", [{"role": "user", "content": [{"type": "text", "text": "x"}] * 1_000}]),
+    ("tags", {"\u0000": "\u0000", "": ""}),
+    ("team", "t" * 200),
+    ("stream", True),
+)
+"""Each may stand where it stands, or nearly."""
 _FIELDS = (
     "prompt",
     "messages",
@@ -136,6 +165,16 @@ def _long(draw: random.Random, request_id: str) -> bytes:
     return json.dumps(body).encode()
 
 
+def _extreme(draw: random.Random, request_id: str) -> bytes:
+    body = _request(request_id)
+    for name, value in draw.sample(_EXTREMES, draw.choice((1, 1, 2, 3))):
+        body[name] = value
+    if "messages" in body:
+        del body["prompt"]
+        body["tags"] = {"id": request_id}
+    return json.dumps(body).encode()
+
+
 def _bad_id(draw: random.Random, request_id: str) -> bytes:
     body = _request(request_id)
     body["request_id"] = draw.choice(
@@ -160,6 +199,7 @@ _WAYS: tuple[Callable[[random.Random, str], bytes], ...] = (
     _odd_json,
     _long,
     _bad_id,
+    _extreme,
 )
 
 

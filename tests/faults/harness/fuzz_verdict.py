@@ -73,6 +73,8 @@ class Seen:
         elif status != "rejected":
             fate.accepted += 1
             self.taken += fate.accepted == 1
+            if (body["error"] or {}).get("code") == "internal_error":
+                fate.problem = f"a fault of ours: {body['error']}"
 
     def verdict(self) -> list[str]:
         """What is wrong: each input is one exact dead letter, or one request that was taken."""

@@ -5,6 +5,8 @@ the fix, the tests that must fail then, and what they must say.
 """
 
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,20 +59,22 @@ class Removal:
     """Stands in what pytest prints then, so that they fail for this reason and no other."""
     edits: tuple[Edit, ...]
 
-    def apply(self, root: Path) -> None:
-        """Take it out of the repository's copy at `root`.
+    @contextmanager
+    def applied(self, root: Path) -> Iterator[None]:
+        """Take it out of the repository's copy at `root`, and put it back at the end of the block.
 
         Raises:
             DoesNotApplyError: The code has changed.
         """
-        for edit in self.edits:
-            file = root / edit.file
-            file.write_text(edit.applied(file.read_text("utf-8")), "utf-8")
-
-    def restore(self, root: Path) -> None:
-        """Put it back into the copy."""
-        for edit in self.edits:
-            (root / edit.file).write_bytes((ROOT / edit.file).read_bytes())
+        whole = {edit.file: (root / edit.file).read_bytes() for edit in self.edits}
+        try:
+            for edit in self.edits:
+                file = root / edit.file
+                file.write_text(edit.applied(file.read_text("utf-8")), "utf-8")
+            yield
+        finally:
+            for name, content in whole.items():
+                (root / name).write_bytes(content)
 
 
 def removals() -> list[Removal]:

@@ -175,7 +175,10 @@ def test_the_request_names_a_strategy_over_the_policys() -> None:
                 "messages": (
                     Message(
                         role="user",
-                        content=(TextPart(text="what?"), ImagePart(url="https://x/y.png")),
+                        content=(
+                            TextPart(type="text", text="what?"),
+                            ImagePart(type="image", url="https://x/y.png"),
+                        ),
                     ),
                 )
             },

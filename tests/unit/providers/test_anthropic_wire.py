@@ -119,9 +119,9 @@ async def test_tools_calls_results_and_images_pass_through(server: Any) -> None:
         Message(
             role="user",
             content=(
-                TextPart(text="Look"),
-                ImagePart(url="https://x/y.png"),
-                ImagePart(data="QUJD", media_type="image/png"),
+                TextPart(type="text", text="Look"),
+                ImagePart(type="image", url="https://x/y.png"),
+                ImagePart(type="image", data="QUJD", media_type="image/png"),
             ),
         ),
         Message(

@@ -49,7 +49,7 @@ def _read(*pieces: bytes, partial: bool = True) -> tuple[list[str], Completion]:
 
 def test_a_single_question_stands_alone() -> None:
     """After what the system says."""
-    parts = (TextPart(text="Why"), TextPart(text="?"))
+    parts = (TextPart(type="text", text="Why"), TextPart(type="text", text="?"))
 
     assert cursor_prompt(_request()) == "Why?"
     assert cursor_prompt(_request(Message(role="user", content=parts))) == "Why?"
@@ -85,7 +85,9 @@ def test_a_conversation_names_its_speakers() -> None:
             "tools of its own",
         ),
         (
-            _request(Message(role="user", content=(ImagePart(url="http://i/x.png"),))),
+            _request(
+                Message(role="user", content=(ImagePart(type="image", url="http://i/x.png"),))
+            ),
             "takes no images",
         ),
         (_request(Message(role="user", content=" ")), "nothing to ask"),

@@ -101,9 +101,9 @@ async def test_tools_calls_results_and_images_pass_through(
         Message(
             role="user",
             content=(
-                TextPart(text="Look"),
-                ImagePart(data="QUJD", media_type="image/png"),
-                ImagePart(url="gs://b/y.png", media_type="image/png"),
+                TextPart(type="text", text="Look"),
+                ImagePart(type="image", data="QUJD", media_type="image/png"),
+                ImagePart(type="image", url="gs://b/y.png", media_type="image/png"),
             ),
         ),
         Message(

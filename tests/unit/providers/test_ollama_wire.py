@@ -63,9 +63,9 @@ async def test_a_request_is_written_as_the_wire_has_it(server: Any) -> None:
 
 async def test_tools_calls_results_and_images_pass_through(server: Any) -> None:
     """A result names its tool, as this wire has no ids."""
-    image = ImagePart(data="QUJD", media_type="image/png")
+    image = ImagePart(type="image", data="QUJD", media_type="image/png")
     conversation = (
-        Message(role="user", content=(TextPart(text="Look"), image)),
+        Message(role="user", content=(TextPart(type="text", text="Look"), image)),
         Message(role="assistant", tool_calls=(ToolCall(name="a", arguments='{"x":1}'),)),
         Message(role="tool", content="one"),
     )
@@ -103,7 +103,7 @@ async def test_a_choice_of_no_tool_leaves_the_tools_out(server: Any) -> None:
 @pytest.mark.parametrize(
     "request_",
     [
-        _request(Message(role="user", content=(ImagePart(url="https://x/y.png"),))),
+        _request(Message(role="user", content=(ImagePart(type="image", url="https://x/y.png"),))),
         _request(tools=(ToolDefinition(name="a"),), parameters=Parameters(tool_choice="required")),
     ],
     ids=["image by URL", "tool demanded"],

@@ -185,9 +185,9 @@ async def test_tools_calls_and_results_pass_through(server: Any) -> None:
 async def test_images_pass_through_as_urls(server: Any) -> None:
     """Data becomes a data URL."""
     parts = (
-        TextPart(text="What is this?"),
-        ImagePart(url="https://x/y.png"),
-        ImagePart(data="QUJD", media_type="image/png"),
+        TextPart(type="text", text="What is this?"),
+        ImagePart(type="image", url="https://x/y.png"),
+        ImagePart(type="image", data="QUJD", media_type="image/png"),
     )
 
     done = await server.ask("openai", _DONE, request=_request(Message(role="user", content=parts)))
@@ -202,7 +202,7 @@ async def test_images_pass_through_as_urls(server: Any) -> None:
 @pytest.mark.parametrize(
     "message",
     [
-        Message(role="user", content=(ImagePart(url="data:image/png,raw"),)),
+        Message(role="user", content=(ImagePart(type="image", url="data:image/png,raw"),)),
         Message(role="tool", content="2", tool_call_id="nobody"),
         Message(role="tool", content="2"),
     ],

@@ -45,7 +45,10 @@ def test_every_part_of_a_conversation_counts() -> None:
     image = (
         Message(
             role="user",
-            content=(TextPart(text="What is on this picture?"), ImagePart(url="https://x/y.png")),
+            content=(
+                TextPart(type="text", text="What is on this picture?"),
+                ImagePart(type="image", url="https://x/y.png"),
+            ),
         ),
     )
     call = (*plain, Message(role="assistant", tool_calls=(ToolCall(name="look", arguments="{}"),)))

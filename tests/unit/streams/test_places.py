@@ -66,8 +66,10 @@ async def test_a_place_that_a_call_has_is_not_taken_twice() -> None:
     """A retry in place asks for it again."""
     bench = Bench()
     place = bench.places.begin()
-    for _ in range(2):
+    assert not place.preparing
+    for preparing in (True, False):
         place.prepare()
+        assert place.preparing is preparing
         await place.take()
 
     assert bench.places.taken == 1

@@ -37,14 +37,12 @@ def test_what_it_takes_out_stands_in_the_code(removal: Removal, tmp_path: Path) 
     for edit in removal.edits:
         (tmp_path / edit.file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / edit.file).write_bytes((ROOT / edit.file).read_bytes())
-    removal.apply(tmp_path)
-    for edit in removal.edits:
-        without = (tmp_path / edit.file).read_text("utf-8")
-        assert without != (ROOT / edit.file).read_text("utf-8")
-        if edit.file.endswith(".py"):
-            compile(without, edit.file, "exec")
-
-    removal.restore(tmp_path)
+    with removal.applied(tmp_path):
+        for edit in removal.edits:
+            without = (tmp_path / edit.file).read_text("utf-8")
+            assert without != (ROOT / edit.file).read_text("utf-8")
+            if edit.file.endswith(".py"):
+                compile(without, edit.file, "exec")
 
     for edit in removal.edits:
         assert (tmp_path / edit.file).read_bytes() == (ROOT / edit.file).read_bytes()
