@@ -82,7 +82,8 @@ async def inject(setting: Setting, fault: Fault) -> None:
     ids = await while_loaded(setting, sending, work())
     await setting.settled(ids)
     if fault.graceful:
-        twice = [each for each in oracle.paid_twice(setting.tape) if each.split("/")[0] in ids]
+        twice = await setting.paid_for_nothing(())
+        twice = [each for each in twice if each.split("/")[0] in ids]
         assert not twice, f"paid twice, though nobody died: {oracle.shown(twice)}"
 
 

@@ -115,8 +115,17 @@ def paid_twice(tape: Tape) -> dict[str, int]:
     }
 
 
-def paid_for_nothing(tape: Tape, deaths: Sequence[AtRisk], *, prefix: str) -> list[str]:
+def paid_for_nothing(
+    tape: Tape,
+    deaths: Sequence[AtRisk],
+    *,
+    prefix: str,
+    asked: Mapping[str, int] | None = None,
+) -> list[str]:
     """Each attempt was called again at most once for each death that it was at risk at.
+
+    With how often the simulator was `asked` for each request, what was reserved and never sent
+    does not count: its partition was given up first, and the next owner made the call.
 
     A router or validator that died before its input was committed has written calls twice. Only
     the caller that made the first remembers it: once that has died too, the second is made.
@@ -124,15 +133,21 @@ def paid_for_nothing(tape: Tape, deaths: Sequence[AtRisk], *, prefix: str) -> li
     """
     called = invocations(tape)
     written = Counter(each for calls in _calls(tape, prefix=prefix).values() for _, each in calls)
+    reserved: Counter[str] = Counter()
+    for attempt, invocations_of_it in called.items():
+        reserved[attempt.rsplit("/", 2)[0]] += len(invocations_of_it)
     wrong = []
     for attempt, again in paid_twice(tape).items():
         times = called[attempt].values()
         allowed = sum(death.covers(attempt) for death in deaths)
+        if asked is not None:
+            request_id = attempt.rsplit("/", 2)[0]
+            allowed += max(0, reserved[request_id] - asked.get(request_id, 0))
         if any(0 < death.begun.get(attempt, 0) < len(times) for death in deaths):
             allowed += max(0, written[attempt] - 1)
         if again > allowed:
             when = ", ".join(f"{time / 1000:.2f}" for time in times)
-            wrong.append(f"{attempt} was called at {when}, and at risk at {allowed} deaths")
+            wrong.append(f"{attempt} was called at {when}, and {allowed} times more may be")
     return wrong
 
 
@@ -309,6 +324,11 @@ def shown(wrong: Sequence[str]) -> str:
     """The first few of them, and how many there are."""
     more = f" (and {len(wrong) - _SHOWN} more)" if len(wrong) > _SHOWN else ""
     return "; ".join(wrong[:_SHOWN]) + more
+
+
+def asked(lines: Sequence[dict[str, Any]]) -> Counter[str]:
+    """How often the simulator was asked for each request."""
+    return Counter(request_id for request_id, _ in by_request(lines))
 
 
 def by_request(lines: Sequence[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:

@@ -89,9 +89,17 @@ class Setting:
         await self.tape.caught_up()
         sent = self.of(request_ids)
         wrong = oracle.one_end_each(self.tape, sent) + oracle.gapless_streams(self.tape, sent)
-        wrong += oracle.paid_for_nothing(self.tape, self.deaths, prefix=self.cluster.prefix)
+        wrong += await self.paid_for_nothing(self.deaths)
         wrong = self._news(wrong)
         assert not wrong, oracle.shown(wrong)
+
+    async def paid_for_nothing(self, deaths: Sequence[oracle.AtRisk]) -> list[str]:
+        """Attempts that the simulator was asked for again though no such death explains it."""
+        prefix = self.cluster.prefix
+        if not oracle.paid_for_nothing(self.tape, deaths, prefix=prefix):
+            return []
+        asked = oracle.asked(await self.cluster.upstream.lines())
+        return oracle.paid_for_nothing(self.tape, deaths, prefix=prefix, asked=asked)
 
     async def made_whole(self) -> list[str]:
         """Put right what is broken still, and wait until every role works on everything it reads.
@@ -169,7 +177,7 @@ class Setting:
         wrong += oracle.nothing_committed_past_unfinished_work(
             tape, watch.commits, prefix=cluster.prefix
         )
-        wrong += oracle.paid_for_nothing(tape, self.deaths, prefix=cluster.prefix)
+        wrong += await self.paid_for_nothing(self.deaths)
         async with cluster.reader() as reader:
             wrong += await oracle.books_are_right(reader, lines)
             wrong += await oracle.keeps_secrets(

@@ -84,6 +84,19 @@ def test_a_call_that_began_only_afterwards_may_not_be_paid_twice() -> None:
     assert paid_for_nothing(found, [death], prefix="t.")
 
 
+@pytest.mark.parametrize(("asked", "explained"), [(1, True), (2, False)])
+def test_what_was_reserved_and_never_sent_is_not_paid(asked: int, explained: bool) -> None:
+    """The simulator knows how often it was asked."""
+    found = tape()
+    call(found, 0, "r0")
+    invoke(found, "r0", "a")
+    invoke(found, "r0", "b")
+
+    wrong = paid_for_nothing(found, [], prefix="t.", asked={"r0": asked})
+
+    assert (not wrong) is explained
+
+
 def test_one_death_explains_one_more_call() -> None:
     """A third one needs a second death."""
     found = tape()
