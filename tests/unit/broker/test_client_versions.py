@@ -9,8 +9,8 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 ROOT = Path(__file__).parents[3]
-MINOR = {"aiokafka", "faust-streaming"}
-"""Before 1.0, what a minor release changes is not foreseen: aiokafka 0.13 took settings away."""
+MINOR = {"aiohttp", "aiokafka", "faust-streaming"}
+"""What a minor release changes inside is not foreseen: aiokafka 0.13 took settings away."""
 
 
 def requirement(name: str) -> Requirement:
