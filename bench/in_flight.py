@@ -142,7 +142,12 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bootstrap", help="use this broker; otherwise one is started")
     parser.add_argument("--in-flight", type=int, default=1000)
-    parser.add_argument("--waves", type=int, default=10, help="calls for each place")
+    parser.add_argument(
+        "--waves",
+        type=int,
+        default=30,
+        help="calls for each place: the law is of what lasts, not of a beginning and an end",
+    )
     parser.add_argument("--latency-ms", type=int, default=1000, help="until the first token")
     parser.add_argument("--tokens", type=int, default=20, help="of an answer")
     uvloop.run(run(parser.parse_args()))
