@@ -19,6 +19,9 @@ from millrace.schemas.request import OutputSpec, Request
 from millrace.schemas.unchecked import unchecked
 from millrace.schemas.vocabulary import TaskType
 
+_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+"""As good as any deadline before it: they have all passed."""
+
 # What a request says has been checked when it was read.
 _job, _message = unchecked(Job), unchecked(Message)
 
@@ -148,7 +151,10 @@ class AcceptRequest:
         latest = accepted_at + timedelta(seconds=self.policy.max_deadline_seconds)
         if asked is None:
             return accepted_at + timedelta(seconds=self.policy.default_deadline_seconds)
-        return min(asked.astimezone(UTC), latest)
+        # Compared first: the edges of the calendar may lie beyond it in another time zone.
+        if asked >= latest:
+            return latest
+        return _EARLIEST if asked <= _EARLIEST else asked.astimezone(UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,7 +35,12 @@ _VERSION_DIGITS = 9
 
 
 def _as_utc(value: Any) -> Any:
-    return value.astimezone(UTC) if isinstance(value, datetime) and value.tzinfo else value
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        return value
+    try:
+        return value.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("is not within the years 1 to 9999 in UTC") from error
 
 
 class InPython:

@@ -7,7 +7,7 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from millrace.schemas.embedding import Dimensions, Inputs
 from millrace.schemas.message import Message, ToolDefinition
 from millrace.schemas.record import Frozen, Instant, Record
-from millrace.schemas.usage import Money
+from millrace.schemas.usage import MoneyLimit
 from millrace.schemas.vocabulary import (
     Capability,
     ConfidenceSource,
@@ -96,8 +96,8 @@ class Route(Frozen):
     hardware: HardwareWish = "any"
     capabilities: tuple[Capability, ...] = ()
     sensitivity: Sensitivity = "normal"
-    max_cost_usd: Money | None = None
-    """For all planned calls together, as estimated."""
+    max_cost_usd: MoneyLimit | None = None
+    """For all planned calls together, as estimated; at most a billion."""
     max_latency_s: Seconds | None = None
     """For a whole answer, as measured lately; a model that was not measured is let through."""
     min_quality: Annotated[int, Field(ge=0, le=100)] | None = None

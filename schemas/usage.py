@@ -28,6 +28,14 @@ Money = Annotated[
 ]
 """US dollars, exact; a decimal string in JSON, never in scientific notation."""
 
+MoneyLimit = Annotated[
+    Decimal,
+    Field(ge=0, le=1_000_000_000, allow_inf_nan=False),
+    InPython(_exact),
+    PlainSerializer(_plain, return_type=str, when_used="json"),
+]
+"""As `Money`, at most a billion: it is reckoned with, and shown, digit by digit."""
+
 
 class Usage(Frozen):
     """Token counts in one convention, whatever the provider's habit.

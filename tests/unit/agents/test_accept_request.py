@@ -1,5 +1,6 @@
 """From a request to a job: rendering, output, deadline, reply topic."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,25 @@ def test_the_deadline_is_fixed_and_bounded(asked: datetime | None, expected: dat
     policy = RequestPolicy(default_deadline_seconds=60, max_deadline_seconds=100)
 
     job = accept({"prompt": "x", "deadline": asked}, policy)
+
+    assert job.deadline == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ("9999-12-31T23:59:59-14:00", NOW + timedelta(seconds=100)),
+        ("0001-01-01T00:00:00+14:00", datetime(1970, 1, 1, tzinfo=UTC)),
+    ],
+)
+def test_deadlines_at_the_edges_of_the_calendar_are_deadlines(
+    asked: str, expected: datetime
+) -> None:
+    """In UTC they would lie beyond it."""
+    request = Request.model_validate_json(json.dumps({"prompt": "x", "deadline": asked}))
+    policy = RequestPolicy(default_deadline_seconds=60, max_deadline_seconds=100)
+
+    job = agent(policy).accept(request, request_id="r1", accepted_at=NOW)
 
     assert job.deadline == expected
 
