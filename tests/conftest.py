@@ -1,9 +1,11 @@
 """Brokers for every test, and no network for unit tests."""
 
+import gc
 import os
 import subprocess
 import sys
 import uuid
+import warnings
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -18,6 +20,8 @@ from xdist.remote import Producer
 
 from millrace.streams.embedded.broker import EmbeddedBroker
 from millrace.streams.kafka_settings import KafkaSettings
+
+FAULTS = Path(__file__).parent / "faults"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -37,6 +41,20 @@ def _no_network_in_unit_tests(
     """Unit tests may not open sockets."""
     if UNIT in request.path.parents:
         refuse_network(monkeypatch)
+
+
+@pytest.fixture(autouse=True)
+def _remains_of_connections(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Kafka's client leaves connections that a broker broke off to the garbage collector.
+
+    It would warn in the midst of some later test, so it runs where they are to be expected.
+    """
+    yield
+    broken_off = {"kafka_process", "secure_kafka"} & set(request.fixturenames)
+    if broken_off or FAULTS in request.path.parents:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
 
 
 def _started(kafka: KafkaProcess) -> KafkaProcess:
