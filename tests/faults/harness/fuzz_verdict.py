@@ -1,6 +1,5 @@
 """What became of each of a great many bad inputs, without keeping them."""
 
-import asyncio
 import base64
 import json
 from collections.abc import Callable
@@ -9,8 +8,9 @@ from hashlib import blake2b
 from types import TracebackType
 from typing import Any, Self
 
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from harness.cluster import Cluster
+from observing import Observing
 
 STALL_SECONDS = 60.0
 """Without a single record: then nothing more will come."""
@@ -101,11 +101,12 @@ class Following:
             enable_auto_commit=False,
             fetch_max_wait_ms=50,
         )
-        self._changed = asyncio.Event()
+        self._read_to: dict[TopicPartition, int] = {}
+        self._reading = Observing(self._read)
 
     async def __aenter__(self) -> Self:
         await self._consumer.start()
-        self._reading = asyncio.create_task(self._read())
+        await self._reading.__aenter__()
         return self
 
     async def __aexit__(
@@ -114,8 +115,7 @@ class Following:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._reading.cancel()
-        await asyncio.wait((self._reading,))
+        await self._reading.__aexit__(kind, error, trace)
         await self._consumer.stop()
 
     async def until(self, condition: Callable[[], bool], what: str) -> None:
@@ -124,38 +124,33 @@ class Following:
         Raises:
             AssertionError: None came for a while.
         """
-        while not condition():
-            if self._reading.done():
-                self._reading.result()
-            self._changed.clear()
-            try:
-                await asyncio.wait_for(self._changed.wait(), STALL_SECONDS)
-            except TimeoutError:
-                raise AssertionError(
-                    f"nothing came for {STALL_SECONDS:g} s, while waiting for {what}: "
-                    f"{self.seen.open} inputs are open"
-                ) from None
+        try:
+            await self._reading.until(condition, seconds=STALL_SECONDS, patient=True)
+        except TimeoutError:
+            raise AssertionError(
+                f"nothing came for {STALL_SECONDS:g} s, while waiting for {what}: "
+                f"{self.seen.open} inputs are open"
+            ) from None
 
     async def caught_up(self) -> None:
         """Return once everything was read that lay there: a second letter would, too."""
         ends = await self._consumer.end_offsets(self._consumer.assignment())
-        for partition, end in ends.items():
-            while await self._consumer.position(partition) < end:
-                self._changed.clear()
-                await asyncio.wait_for(self._changed.wait(), STALL_SECONDS)
+        await self.until(
+            lambda: all(self._read_to.get(place, 0) >= end for place, end in ends.items()),
+            "all that lies there",
+        )
 
-    async def _read(self) -> None:
-        while True:
-            batches = await self._consumer.getmany(timeout_ms=1000)
-            for partition, records in batches.items():
-                for record in records:
-                    body = json.loads(record.value)
-                    if partition.topic == self._letters:
-                        self.seen.letter(body)
-                    else:
-                        self.seen.end(body, record.timestamp)
-            if batches:
-                self._changed.set()
+    async def _read(self) -> bool:
+        batches = await self._consumer.getmany(timeout_ms=1000)
+        for partition, records in batches.items():
+            for record in records:
+                body = json.loads(record.value)
+                if partition.topic == self._letters:
+                    self.seen.letter(body)
+                else:
+                    self.seen.end(body, record.timestamp)
+            self._read_to[partition] = records[-1].offset + 1
+        return bool(batches)
 
 
 def _digest(value: bytes | None) -> bytes:
