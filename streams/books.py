@@ -75,32 +75,17 @@ def reserved(
 
 def spent(reservation: UsageEvent, result: Spent) -> UsageEvent:
     """The event that takes the reservation's place once the call has ended."""
-    return _event(
-        event="spent",
-        row_id=reservation.row_id,
-        request_id=reservation.request_id,
-        member=reservation.member,
-        attempt=reservation.attempt,
-        invocation=reservation.invocation,
-        provider=reservation.provider,
-        model=reservation.model,
-        hardware=reservation.hardware,
-        task=reservation.task,
-        team=reservation.team,
-        budget_key=reservation.budget_key,
-        strategy=reservation.strategy,
-        prompt=reservation.prompt,
-        key_alias=result.key_alias,
-        status=result.status,
-        finish_reason=result.finish_reason,
-        error_code=result.error_code,
-        usage=result.usage,
-        cost_usd=result.cost_usd,
-        cost_source=result.cost_source,
-        timing=result.timing,
-        replay_id=reservation.replay_id,
-        tags=reservation.tags,
-        started_at=reservation.started_at,
-        deadline=reservation.deadline,
-        finished_at=result.finished_at,
+    return reservation.model_copy(
+        update={
+            "event": "spent",
+            "status": result.status,
+            "finish_reason": result.finish_reason,
+            "error_code": result.error_code,
+            "key_alias": result.key_alias,
+            "usage": result.usage,
+            "cost_usd": result.cost_usd,
+            "cost_source": result.cost_source,
+            "timing": result.timing,
+            "finished_at": result.finished_at,
+        }
     )

@@ -104,14 +104,14 @@ class Publisher:
             PipelineError: There is no such topic.
             BrokerError: The record can never be sent, or the producer has failed.
         """
-        value, listed = record.encode(), [*record.kafka_headers(), *headers]
-        raw_key = key.encode() if isinstance(key, str) else key
-        added = self._batches.append(
-            topic, value, key=raw_key, headers=listed, partition=partition, essential=essential
+        return await self.publish_bytes(
+            topic,
+            record.encode(),
+            key=key.encode() if isinstance(key, str) else key,
+            headers=[*record.kafka_headers(), *headers],
+            partition=partition,
+            essential=essential,
         )
-        if added is not None:
-            return added
-        return await self._send(topic, value, raw_key, listed, partition, essential=essential)
 
     def publish_now(
         self,
@@ -153,23 +153,10 @@ class Publisher:
         )
         if added is not None:
             return added
-        return await self._send(topic, value, key, listed, partition, essential=essential)
-
-    async def _send(
-        self,
-        topic: str,
-        value: bytes | None,
-        key: bytes | None,
-        headers: list[tuple[str, bytes | None]],
-        partition: int | None,
-        *,
-        essential: bool,
-    ) -> Delivery:
-        """Send what the batches do not take, waiting for room."""
         await self.require_topic(topic)
         try:
             delivery = await self._producer.send(
-                topic, value=value, key=key, headers=headers, partition=partition
+                topic, value=value, key=key, headers=listed, partition=partition
             )
         except (MessageSizeTooLargeError, RecordTooLargeError) as error:
             size = len(value or b"")
