@@ -12,7 +12,7 @@ from millrace.providers.simulator.server import Simulator
 from millrace.providers.simulator.settings import SimulatorSettings
 from millrace.providers.transport import build_client
 
-Adapter = Callable[[Wire], HttpProvider]
+Adapter = Callable[..., HttpProvider]
 
 
 @pytest.fixture
@@ -31,11 +31,14 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 
 @pytest.fixture
 async def adapter(simulator: Simulator) -> AsyncIterator[Adapter]:
-    """Makes the pipeline's own adapter for a wire, pointed at the simulator."""
+    """Makes the pipeline's own adapter for a wire, pointed at the simulator.
+
+    It is patient unless told: a busy machine takes its time.
+    """
     made: list[HttpProvider] = []
 
-    def make(wire: Wire) -> HttpProvider:
-        timeouts = Timeouts(first_token=0.3, idle=0.3)
+    def make(wire: Wire, **seconds: float) -> HttpProvider:
+        timeouts = Timeouts(**{"first_token": 30.0, "idle": 30.0, **seconds})
         entry = ProviderEntry.model_validate(
             {
                 "wire": wire,

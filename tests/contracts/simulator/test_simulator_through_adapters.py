@@ -186,8 +186,11 @@ async def test_misbehaviour_is_noticed(
     ended: str,
 ) -> None:
     """Each fault is an error of its kind, and stands in the ledger as what it was."""
+    impatient = {"hang": {"first_token": 0.3}, "hang_mid=4": {"idle": 1.0}}.get(directive, {})
     with pytest.raises(ProviderError) as caught:
-        await _complete(adapter(wire), _request(f"x [[sim:{directive}]]", stream=stream))
+        await _complete(
+            adapter(wire, **impatient), _request(f"x [[sim:{directive}]]", stream=stream)
+        )
     await simulator.ledger.until(_ended)
 
     line = _only_line(simulator)

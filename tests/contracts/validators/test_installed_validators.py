@@ -91,7 +91,7 @@ def answer(text: str) -> Answer:
 @pytest.mark.usefixtures("package")
 def test_an_installed_validator_judges_survives_and_is_contained(stack: ExitStack) -> None:
     """Whatever it does costs its own process; the next answer is judged by a new one."""
-    validators = load_validators({"quiet"}, timeout_seconds=0.5, stack=stack)
+    validators = load_validators({"quiet"}, timeout_seconds=4.0, stack=stack)
     quiet = validators["quiet"]
 
     assert quiet(answer("hello")).problems == ()
@@ -103,7 +103,7 @@ def test_an_installed_validator_judges_survives_and_is_contained(stack: ExitStac
         "odd": "must return None or a Verdict",
         "wild": "score from 0 to 1",
         "kill": "ended its process",
-        "hang": "took more than 0.5 s",
+        "hang": "took more than 4 s",
     }.items():
         with pytest.raises(ValidatorFailedError, match=complaint):
             quiet(answer(text))
@@ -114,13 +114,13 @@ def test_an_installed_validator_judges_survives_and_is_contained(stack: ExitStac
 @pytest.mark.usefixtures("package")
 def test_a_hanging_validator_holds_others_up_no_longer_than_its_limit(stack: ExitStack) -> None:
     """Its process is ended, which a thread could not be."""
-    quiet = load_validators({"quiet"}, timeout_seconds=0.2, stack=stack)["quiet"]
+    quiet = load_validators({"quiet"}, timeout_seconds=2.0, stack=stack)["quiet"]
     quiet(answer("hello"))
 
     started = time.monotonic()
     with pytest.raises(ValidatorFailedError):
         quiet(answer("hang"))
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20
 
 
 @pytest.mark.usefixtures("package")

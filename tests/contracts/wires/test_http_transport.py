@@ -252,13 +252,13 @@ async def test_a_stream_that_stalls_times_out(server: Server) -> None:
 
 async def test_a_slow_reader_is_no_stalled_stream(server: Server) -> None:
     """The reader may take its time between pieces."""
-    async with _provider(server.url, first_token=0.2, idle=0.2) as provider:
+    async with _provider(server.url, first_token=30, idle=1) as provider:
         loop = asyncio.get_running_loop()
         texts = []
         async for event in provider.ask(_REQUEST):
             if isinstance(event, TextDelta):
                 work = loop.create_future()
-                loop.call_later(0.5, work.set_result, event.text)
+                loop.call_later(1.5, work.set_result, event.text)
                 texts.append(await work)
 
     assert texts == ["Hi"]

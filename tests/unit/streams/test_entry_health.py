@@ -174,7 +174,7 @@ async def test_checks_go_on_and_find_out_when_it_is_back() -> None:
     checks = HealthChecks(
         check=check,
         health=bench.health,
-        settings=HealthSettings(recheck_seconds=0.001, check_timeout_seconds=0.01),
+        settings=HealthSettings(recheck_seconds=0.001, check_timeout_seconds=0.2),
         every_seconds=lambda: 3600,
     )
     task = asyncio.create_task(checks.run())
