@@ -21,7 +21,6 @@ from millrace.streams.dead_letters import SetAside
 from millrace.streams.exchange import Exchange
 from millrace.streams.holding import Holding
 from millrace.streams.kafka_settings import KafkaSettings
-from millrace.streams.lease import Lease
 from millrace.streams.offsets import OffsetTracker, Partition
 from millrace.streams.places import Place, Places
 from millrace.streams.progress import resume_from_commits, unread
@@ -87,18 +86,20 @@ class Caller:
         self._exchange = exchange
         self._set_aside = set_aside
         self._tracker = OffsetTracker()
-        self._holding = Holding(learn=partial(resume_from_commits, kafka, self._tracker, group))
+        self._holding = Holding(
+            learn=partial(resume_from_commits, kafka, self._tracker, group),
+            session_seconds=kafka.session_timeout_seconds,
+        )
         self._admission = admission
         self._alarm: asyncio.TimerHandle | None = None
         self._unfinished = Unfinished()
         self._tasks: dict[asyncio.Task[None], _Begun] = {}
         self._attempts = attempts
         self._place_free = asyncio.Event()
-        self._lease = Lease(seconds=kafka.session_timeout_seconds, now=time.monotonic)
         self._places = Places(
             in_flight,
             now=time.monotonic,
-            may_take=lambda: self._lease.held,
+            may_take=lambda: self._holding.leased,
             on_room=self._on_room,
         )
         self._failure: asyncio.Future[None] | None = None
@@ -164,7 +165,7 @@ class Caller:
         consumer = self._consumer
         try:
             await consumer.start()
-            self._lease.follow(consumer)
+            self._holding.follow(consumer)
             moving = Rebalance(give_up=self._give_up, take_over=self._take_over)
             consumer.subscribe([self._topic], listener=moving)
             committer = asyncio.create_task(self._commits.run())
@@ -242,7 +243,7 @@ class Caller:
         # Looked at again at the next alarm: the group's answer says whose the calls are.
         while (
             self._places.room
-            and self._lease.held
+            and self._holding.leased
             and self._unfinished.leaves_room(self._places.limit)
         ):
             admitted = self._admission.next()
@@ -268,13 +269,13 @@ class Caller:
     def _look(self) -> None:
         """End what has expired or was cancelled while it waited, and begin what may begin now."""
         self._alarm = None
-        # The lease may be held again.
+        # The partitions may be leased again.
         self._places.hand_out()
         if self._stopping.is_set():
             if self._places.preparing:
                 self._set_alarm(_LOOK_SECONDS)
             return
-        if self._lease.held:
+        if self._holding.leased:
             for arrival in self._admission.over():
                 # It asks nobody, so it needs no place.
                 self._begin(arrival)
@@ -388,7 +389,6 @@ class Caller:
 
     async def _take_over(self, partitions: set[Partition]) -> None:
         self._holding.take_over(partitions)
-        self._lease.renew()
         everything = self._consumer.partitions_for_topic(self._topic)
         # The callers of an entry share its limits as they share its calls.
         self._admission.share = min(1.0, len(partitions) / max(1, len(everything or ())))

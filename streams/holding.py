@@ -1,7 +1,11 @@
-"""Which partitions a consumer holds, and whether it knows what their commits say."""
+"""Which partitions a consumer holds, for how long, and whether it knows what their commits say."""
 
+import time
 from collections.abc import Awaitable, Callable
 
+from aiokafka import AIOKafkaConsumer
+
+from millrace.streams.lease import Lease
 from millrace.streams.offsets import Partition
 
 Learn = Callable[[set[Partition]], Awaitable[None]]
@@ -9,10 +13,17 @@ Learn = Callable[[set[Partition]], Awaitable[None]]
 
 
 class Holding:
-    """The partitions of a member of a group, from one assignment to the next."""
+    """The partitions of a member of a group, from one assignment to the next.
 
-    def __init__(self, *, learn: Learn) -> None:
+    `session_seconds` after the group has heard of the member it gives them to others, whether the
+    member knows of it or not. `now` are seconds of a clock that only goes forward.
+    """
+
+    def __init__(
+        self, *, learn: Learn, session_seconds: float, now: Callable[[], float] = time.monotonic
+    ) -> None:
         self._learn = learn
+        self._lease = Lease(seconds=session_seconds, now=now)
         self._held: set[Partition] = set()
         self._unknown: set[Partition] = set()
         self.assignment = 0
@@ -20,6 +31,15 @@ class Holding:
 
     def __contains__(self, partition: Partition) -> bool:
         return partition in self._held
+
+    @property
+    def leased(self) -> bool:
+        """Whether nobody else can have been given them; if not, nothing of them is to be begun."""
+        return self._lease.held
+
+    def follow(self, consumer: AIOKafkaConsumer) -> None:
+        """Learn of the heartbeats of a consumer that has been started."""
+        self._lease.follow(consumer)
 
     def give_up(self, partitions: set[Partition]) -> None:
         """Note that they are going to another member, or are being shared out anew."""
@@ -30,6 +50,7 @@ class Holding:
         """Note that these and no others are held from now on."""
         self._held = set(partitions)
         self._unknown = set(partitions)
+        self._lease.renew()
         self.assignment += 1
 
     async def learned(self) -> bool:

@@ -8,6 +8,7 @@ attempt.
 
 import asyncio
 import math
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
@@ -52,6 +53,8 @@ class Retries:
       holds what went on.
     - A call that this process has sent on is not sent again when its record is read again, nor one
       that another had sent on by its last commit.
+    - None is sent on by a process that the group may have let go without its knowledge: whoever
+      has its partitions by then sends the same.
     - With too many waiting, the partitions are paused.
     """
 
@@ -69,6 +72,7 @@ class Retries:
         clock: Clock,
         new_consumer: Callable[..., Any] = AIOKafkaConsumer,
         resume: ResumeFromCommits = resume_from_commits,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._topic = topic
         self._calls_topic = calls_topic
@@ -80,7 +84,11 @@ class Retries:
         self._clock = clock
         self._heap = RetryHeap()
         self._tracker = OffsetTracker()
-        self._holding = Holding(learn=partial(resume, kafka, self._tracker, group))
+        self._holding = Holding(
+            learn=partial(resume, kafka, self._tracker, group),
+            session_seconds=kafka.session_timeout_seconds,
+            now=monotonic,
+        )
         self._deliveries: dict[Delivery, tuple[Partition, int, str | None]] = {}
         self._sent: OrderedDict[str, None] = OrderedDict()
         self._paused = False
@@ -110,6 +118,7 @@ class Retries:
         consumer = self._consumer
         try:
             await consumer.start()
+            self._holding.follow(consumer)
             moving = Rebalance(give_up=self._give_up, take_over=self._take_over)
             consumer.subscribe([self._topic], listener=moving)
             committer = asyncio.create_task(self._commit_regularly())
@@ -159,7 +168,7 @@ class Retries:
 
     def _pause_seconds(self) -> float:
         poll, due = self._settings.poll_seconds, self._heap.next_due
-        if due is None:
+        if due is None or not self._holding.leased:
             return poll
         return min(poll, max(0.0, due - self._clock().timestamp()))
 
@@ -231,7 +240,7 @@ class Retries:
 
     async def _send_due(self) -> None:
         now = self._clock().timestamp()
-        while (waiting := self._heap.pop_due(now)) is not None:
+        while self._holding.leased and (waiting := self._heap.pop_due(now)) is not None:
             delivery = await self._publisher.publish_bytes(
                 waiting.topic, waiting.value, key=waiting.key, headers=waiting.headers
             )

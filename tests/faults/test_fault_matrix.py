@@ -20,12 +20,6 @@ pytestmark = [
     pytest.mark.slow,
     # It keeps two cores busy, and would make those beside it slow.
     pytest.mark.alone,
-    # A role that wakes up among the dead may send a waiting call on that another has sent on:
-    # until that is mended it passes most times, which is not enough to decide.
-    pytest.mark.skipif(
-        os.environ.get("MILLRACE_FAULTS_MATRIX") != "1",
-        reason="the fault matrix runs where MILLRACE_FAULTS_MATRIX=1, for four minutes, alone",
-    ),
     pytest.mark.asyncio(loop_scope="module"),
     # Waits last as long as anything moves, so this is for what goes on for ever.
     pytest.mark.timeout(300),

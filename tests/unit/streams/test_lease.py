@@ -3,25 +3,9 @@
 import inspect
 
 from aiokafka.consumer.group_coordinator import GroupCoordinator
+from pipeline_doubles import Coordinator
 
 from millrace.streams.lease import Lease
-
-
-class Coordinator:
-    """What a lease listens to of aiokafka's coordinator."""
-
-    def __init__(self) -> None:
-        self.known = True
-        self.resets = 0
-        self.answered_after = 0.0
-        self.time = 0.0
-
-    async def _do_heartbeat(self) -> bool:
-        self.time += self.answered_after
-        return self.known
-
-    def reset_generation(self) -> None:
-        self.resets += 1
 
 
 class Consumer:

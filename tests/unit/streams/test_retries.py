@@ -12,7 +12,7 @@ from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import CommitFailedError, RequestTimedOutError
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pipeline_doubles import RecordingPublisher, until
+from pipeline_doubles import Coordinator, RecordingPublisher, until
 from pipeline_records import at, make_call, make_job
 
 from millrace.schemas.call import Call
@@ -31,6 +31,7 @@ from millrace.streams.retry_settings import RetrySettings
 TOPIC = "llm.retries"
 ZERO = TopicPartition(TOPIC, 0)
 ONE = TopicPartition(TOPIC, 1)
+KAFKA = KafkaSettings(bootstrap_servers=("localhost:1",))
 BUSY = ErrorInfo(code="rate_limited", message="slow down", retryable=True)
 
 
@@ -75,6 +76,7 @@ class LogConsumer:
 
     def __init__(self, source: Log, **_: Any) -> None:
         self.log = source
+        self._coordinator = Coordinator()
         self.positions: dict[TopicPartition, int] = {}
         self.paused: set[TopicPartition] = set()
         self.listener: Any = None
@@ -147,6 +149,7 @@ class Bench:
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     """Setting records aside waits for this."""
     consumer: LogConsumer = field(init=False)
+    group: Coordinator = field(init=False)
     retries: Retries = field(init=False)
 
     def __post_init__(self) -> None:
@@ -179,6 +182,7 @@ class Bench:
         assert kwargs["group_id"] == "app-retries"
         assert kwargs["enable_auto_commit"] is False
         self.consumer = LogConsumer(self.log)
+        self.group = self.consumer._coordinator
         return self.consumer
 
     @asynccontextmanager
@@ -190,7 +194,7 @@ class Bench:
             topic=TOPIC,
             group="app-retries",
             calls_topic=lambda provider: f"llm.calls.{provider}",
-            kafka=KafkaSettings(bootstrap_servers=("localhost:1",)),
+            kafka=KAFKA,
             settings=RetrySettings.model_validate({"commit_interval_seconds": 0.001, **limits}),
             publisher=self.publisher,  # type: ignore[arg-type]
             set_aside=self._set_aside,
@@ -198,6 +202,7 @@ class Bench:
             clock=lambda: self.now,
             new_consumer=self._new_consumer,
             resume=self._resume,
+            monotonic=lambda: self.group.time,
         )
         task = asyncio.create_task(self.retries.run())
         await until(lambda: self.consumer.listener is not None)
@@ -424,6 +429,25 @@ async def test_a_partition_is_given_up_with_its_deliveries_committed() -> None:
         await moving
 
         assert bench.log.committed == {ZERO: 1}
+
+
+async def test_a_process_that_was_frozen_sends_nothing_on_before_the_group_answers_it() -> None:
+    """Its partitions may have gone to another one, which sends the same calls on."""
+    bench = Bench()
+    for name in ("one", "two"):
+        bench.log.write(retry(name, due=10))
+    async with bench.running(poll_seconds=0.001):
+        await bench.read(2)
+        bench.group.time = KAFKA.session_timeout_seconds
+        bench.now = at(60)
+        bench.log.write(retry("three", due=10))
+        await bench.read(3)
+        assert bench.sent == []
+
+        assert await bench.group._do_heartbeat()
+        await bench.committed(3)
+
+    assert bench.sent == ["one", "two", "three"]
 
 
 async def test_partitions_that_change_hands_amid_a_batch_are_read_from_the_commit_on() -> None:
