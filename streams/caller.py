@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -23,7 +24,7 @@ from millrace.streams.holding import Holding
 from millrace.streams.kafka_settings import KafkaSettings
 from millrace.streams.offsets import OffsetTracker, Partition
 from millrace.streams.places import Place, Places
-from millrace.streams.progress import resume_from_commits, unread
+from millrace.streams.progress import ResumeFromCommits, resume_from_commits, unread
 from millrace.streams.publisher import translate
 from millrace.streams.raw_records import raw_record
 from millrace.streams.rebalance import Rebalance
@@ -79,6 +80,9 @@ class Caller:
         exchange: Exchange,
         attempts: Attempts,
         set_aside: SetAside,
+        new_consumer: Callable[..., Any] = AIOKafkaConsumer,
+        resume: ResumeFromCommits = resume_from_commits,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.provider = provider
         self._topic = topic
@@ -87,8 +91,9 @@ class Caller:
         self._set_aside = set_aside
         self._tracker = OffsetTracker()
         self._holding = Holding(
-            learn=partial(resume_from_commits, kafka, self._tracker, group),
+            learn=partial(resume, kafka, self._tracker, group),
             session_seconds=kafka.session_timeout_seconds,
+            now=monotonic,
         )
         self._admission = admission
         self._alarm: asyncio.TimerHandle | None = None
@@ -98,7 +103,7 @@ class Caller:
         self._place_free = asyncio.Event()
         self._places = Places(
             in_flight,
-            now=time.monotonic,
+            now=monotonic,
             may_take=lambda: self._holding.leased,
             on_room=self._on_room,
         )
@@ -106,7 +111,7 @@ class Caller:
         self._stopping = asyncio.Event()
         self.ready = asyncio.Event()
         """Set while partitions are assigned (or the group has decided that there are none)."""
-        self._consumer = AIOKafkaConsumer(
+        self._consumer = new_consumer(
             **{
                 **kafka.consumer_kwargs(),
                 # A rebalance waits for members that drain.

@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import CommitFailedError, RequestTimedOutError
+from consumed_log import Log, LogConsumer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pipeline_doubles import Coordinator, RecordingPublisher, until
@@ -23,7 +24,7 @@ from millrace.schemas.retry import Retry
 from millrace.streams.cancellations import Cancellations
 from millrace.streams.dead_letters import RawRecord
 from millrace.streams.kafka_settings import KafkaSettings
-from millrace.streams.offsets import Commit, OffsetTracker, Partition
+from millrace.streams.offsets import OffsetTracker, Partition
 from millrace.streams.retries import Retries
 from millrace.streams.retry_heap import RetryHeap, WaitingCall
 from millrace.streams.retry_settings import RetrySettings
@@ -42,107 +43,10 @@ def retry(name: str, *, due: float, deadline: float = 600.0) -> Retry:
 
 
 @dataclass
-class Log:
-    """A topic of two partitions and its group's commits; a process may come and go over it."""
-
-    records: dict[TopicPartition, list[ConsumerRecord[Any, Any]]] = field(
-        default_factory=lambda: {ZERO: [], ONE: []}
-    )
-    committed: dict[TopicPartition, int] = field(default_factory=dict)
-    noted: dict[TopicPartition, str] = field(default_factory=dict)
-    """The metadata of the commits."""
-
-    def write(
-        self,
-        value: Retry | bytes | None,
-        *,
-        partition: TopicPartition = ZERO,
-        key: bytes = b"k",
-        headers: tuple[tuple[str, bytes], ...] = (),
-    ) -> None:
-        """Append a record."""
-        raw = value.encode() if isinstance(value, Retry) else value
-        offset = len(self.records[partition])
-        self.records[partition].append(
-            ConsumerRecord(
-                TOPIC, partition.partition, offset, 1_700_000_000_000, 0, key, raw, None,
-                len(key), len(raw or b""), headers,
-            )
-        )  # fmt: skip
-
-
-class LogConsumer:
-    """The part of aiokafka's consumer that is used, over a `Log`."""
-
-    def __init__(self, source: Log, **_: Any) -> None:
-        self.log = source
-        self._coordinator = Coordinator()
-        self.positions: dict[TopicPartition, int] = {}
-        self.paused: set[TopicPartition] = set()
-        self.listener: Any = None
-        self.refusal: Exception | None = None
-        self.refused: list[Exception] = []
-        self.answers = asyncio.Event()
-        self.answers.set()
-
-    async def start(self) -> None: ...
-
-    async def stop(self) -> None: ...
-
-    def subscribe(self, topics: list[str], *, listener: Any) -> None:
-        assert topics == [TOPIC]
-        self.listener = listener
-
-    def assignment(self) -> set[TopicPartition]:
-        return set(self.positions)
-
-    async def assign(self, *partitions: TopicPartition) -> None:
-        """Rebalance: everything is given up, then these are taken over at their commits."""
-        held = self.assignment()
-        await self.listener.on_partitions_revoked(held)
-        self.positions = {each: self.log.committed.get(each, 0) for each in partitions}
-        self.paused = set()
-        await self.listener.on_partitions_assigned(set(partitions))
-
-    def pause(self, *partitions: TopicPartition) -> None:
-        assert set(partitions) <= self.assignment()
-        self.paused |= set(partitions)
-
-    def resume(self, *partitions: TopicPartition) -> None:
-        assert set(partitions) <= self.assignment()
-        self.paused -= set(partitions)
-
-    async def getmany(
-        self, *, max_records: int, **_: Any
-    ) -> dict[TopicPartition, list[ConsumerRecord[Any, Any]]]:
-        await asyncio.sleep(0)
-        await self.answers.wait()
-        batches = {}
-        for partition, position in self.positions.items():
-            if partition not in self.paused and max_records:
-                records = self.log.records[partition][position : position + max_records]
-                self.positions[partition] = position + len(records)
-                max_records -= len(records)
-                batches[partition] = records
-        return batches
-
-    async def commit(self, offsets: dict[TopicPartition, tuple[int, str]]) -> None:
-        if self.refusal is not None:
-            self.refused.append(self.refusal)
-            raise self.refusal
-        for partition, (offset, noted) in offsets.items():
-            before = self.log.committed.get(partition, 0), self.log.noted.get(partition, "")
-            assert offset >= before[0]
-            assert (offset, noted) != before
-            self.log.committed[partition] = offset
-            self.log.noted[partition] = noted
-
-
-@dataclass
 class Bench:
     """A process that sends calls on, and a clock that a test sets."""
 
-    log: Log = field(default_factory=Log)
+    log: Log = field(default_factory=lambda: Log(TOPIC))
     publisher: RecordingPublisher = field(default_factory=RecordingPublisher)
     now: datetime = field(default_factory=lambda: at(0))
     set_aside: list[tuple[int, str]] = field(default_factory=list)
@@ -173,16 +77,13 @@ class Bench:
         partitions: Iterable[Partition],
     ) -> None:
         assert group == "app-retries"
-        for each in partitions:
-            at = TopicPartition(*each)
-            if at in self.log.committed:
-                tracker.resume(each, Commit(self.log.committed[at], self.log.noted[at]))
+        self.log.tell(tracker, partitions)
 
     def _new_consumer(self, **kwargs: Any) -> LogConsumer:
         assert kwargs["group_id"] == "app-retries"
         assert kwargs["enable_auto_commit"] is False
         self.consumer = LogConsumer(self.log)
-        self.group = self.consumer._coordinator
+        self.group = self.consumer.group
         return self.consumer
 
     @asynccontextmanager
@@ -481,7 +382,7 @@ async def test_with_too_many_waiting_the_topic_is_read_no_further() -> None:
     for number in range(25):
         bench.log.write(retry(f"{number:02}", due=number))
     async with bench.running(max_waiting=10):
-        await until(lambda: bench.consumer.paused == {ZERO})
+        await until(lambda: bench.consumer.paused() == {ZERO})
         assert bench.retries.waiting <= 11
         bench.now = at(5)
         await until(lambda: bench.consumer.positions[ZERO] > 12)
@@ -499,9 +400,9 @@ async def test_too_many_bytes_waiting_pause_it_too() -> None:
         for number in range(3):
             bench.log.write(retry(f"{partition.partition}{number}", due=10), partition=partition)
     async with bench.running(max_waiting_bytes=1):
-        await until(lambda: bench.consumer.paused == {ZERO})
+        await until(lambda: bench.consumer.paused() == {ZERO})
         await bench.consumer.assign(ZERO, ONE)
-        await until(lambda: bench.consumer.paused == {ZERO, ONE})
+        await until(lambda: bench.consumer.paused() == {ZERO, ONE})
         bench.now = at(10)
         await bench.committed(3, ZERO)
         await bench.committed(3, ONE)
