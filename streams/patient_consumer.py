@@ -14,6 +14,10 @@ read at this moment is fetched again.
 And one thing leaves a standby of no use: a member without partitions does not ask aiokafka for
 records, which takes it for dead after max.poll.interval. It leaves its group then, to join it again
 with the next fetch, which never comes. Here its turns count as fetches.
+
+And one keeps a process from ending: what was made of an event could not be delivered, so that the
+event is never acknowledged, and Faust waits for that for ever. Here it stops waiting when it is
+told to.
 """
 
 from collections.abc import Iterable
@@ -30,6 +34,11 @@ class PatientConsumer(Consumer):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._waiting: set[Any] = set()
+        self._waits = True
+
+    def stop_waiting(self) -> None:
+        """End without what has not been acknowledged, now or later: it stays uncommitted."""
+        self._waits = False
 
     def resume_partitions(self, tps: Iterable[Any]) -> None:
         """Resume changelogs at once, streams with the flow."""
@@ -69,6 +78,12 @@ class PatientConsumer(Consumer):  # type: ignore[misc]
         if active is not None and not active:
             self._count_as_fetch()
         return records, active
+
+    async def _wait_for_ack(self, timeout: float) -> None:  # noqa: ASYNC109 (Faust's signature)
+        if self._waits:
+            await super()._wait_for_ack(timeout)
+        else:
+            self._unacked_messages.clear()
 
     def _count_as_fetch(self) -> None:
         """Tell aiokafka that this member is alive; it has no public way to hear of it."""

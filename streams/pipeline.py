@@ -317,16 +317,23 @@ class _Process:
                     caller.stop()
                 for app in reversed(apps):
                     if app.topic.endswith("requests"):
-                        await app.stop()
+                        await self._stop(app)
                 if calling:
                     await asyncio.wait(calling)
                 for app in apps:
-                    await app.stop()
+                    await self._stop(app)
                 if self._running.sink is not None:
                     self._running.sink.stop()
                     await asyncio.wait((self._sinking,))
         except TimeoutError:
             log.warning("stop.incomplete", after_seconds=limit)
+
+    async def _stop(self, app: StreamApp) -> None:
+        if self._failed.is_set():
+            # What it waits for may never come.
+            await app.abandon()
+        else:
+            await app.stop()
 
     async def _watch_apps(self) -> None:
         while not self._failed.is_set():

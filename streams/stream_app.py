@@ -33,6 +33,8 @@ UNDER_WAY = 2_000
 _RUNS_BUFFERED = 200
 """Fetched and not yet processed, at most; a run is up to `LONGEST_RUN` records."""
 
+_ABANDON_SECONDS = 10.0
+
 _RECORDS_A_TURN = 20
 """Of however many runs, before others on the event loop have their turn: about 2 ms."""
 
@@ -92,6 +94,7 @@ class StreamApp:
         self.partitions = partitions
         self._acks = OrderedAcks(limit=UNDER_WAY, on_failure=on_failure)
         self._acking: asyncio.Task[None] | None = None
+        self._stopping: asyncio.Task[None] | None = None
         self.ready = asyncio.Event()
         # Faust wants a folder, though tables in memory keep nothing there.
         datadir = folder / "faust" / app_id
@@ -167,21 +170,37 @@ class StreamApp:
         self.app.sensors.remove(self.app.monitor)
 
     async def stop(self) -> None:
-        """Take no more events, let those taken be acknowledged, commit, leave the group."""
-        await self.app.stop()
+        """Take no more events, let those taken be acknowledged, commit, leave the group.
+
+        Where the task is cancelled meanwhile, that goes on; `abandon` hastens it.
+        """
+        if self._stopping is None:
+            # Of its own: Faust takes a cancellation for the end of one of its waits, and waits on.
+            self._stopping = asyncio.create_task(self.app.stop())
+        await asyncio.shield(self._stopping)
+        await self._end_acking()
+
+    async def abandon(self) -> None:
+        """Leave without waiting for what is under way; does nothing after `stop`.
+
+        What was taken and not acknowledged stays uncommitted. Where the broker does not let it
+        commit and leave within 10 s, its group finds out by itself.
+        """
+        if self._acking is None:
+            return
+        self.app.consumer.stop_waiting()
+        try:
+            async with asyncio.timeout(_ABANDON_SECONDS):
+                await self.stop()
+        except TimeoutError:
+            log.warning("stop.incomplete", topic=self.topic, after_seconds=_ABANDON_SECONDS)
+            await self._end_acking()
+
+    async def _end_acking(self) -> None:
         if self._acking is not None:
             self._acking.cancel()
             await asyncio.wait((self._acking,))
             self._acking = None
-
-    async def abandon(self) -> None:
-        """Leave without waiting for anything; does nothing after `stop`.
-
-        What was taken and not acknowledged stays uncommitted.
-        """
-        if self._acking is not None:
-            self.app.conf.stream_wait_empty = False
-            await self.stop()
 
     @property
     def problem(self) -> str | None:
