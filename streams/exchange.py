@@ -25,6 +25,7 @@ from millrace.streams.chunk_stream import ChunkStream
 from millrace.streams.conversation import Conversation
 from millrace.streams.crash_points import CrashPoint
 from millrace.streams.dead_letters import Clock
+from millrace.streams.loop_turns import LoopTurns
 from millrace.streams.places import Place
 from millrace.streams.quotas import Quotas
 from millrace.streams.reckoning import Reckoning, Reply
@@ -82,6 +83,8 @@ class Exchange:
     retrying: Retrying
     quotas: Quotas
     cancellations: Cancellations
+    turns: LoopTurns
+    """For what comes after an answer, as other calls wait for theirs, or to be sent."""
     clock: Clock
     new_id: NewId
 
@@ -197,6 +200,12 @@ class Exchange:
         verdict = self._verdict(begun)
         if isinstance(verdict, GiveUp) or error is None:
             _leave(place)
+            try:
+                await self.turns.wait()
+            except asyncio.CancelledError:
+                # It has been answered, and nobody shall pay for that without an answer.
+                await _finish_despite_cancellation(self._conclude(begun, result, error))
+                raise
             await self._conclude(begun, result, error)
             return None
         seconds = verdict.seconds
