@@ -87,9 +87,19 @@ class OpenAiReply(Reply):
             or "x_groq" in document
         ):
             return None
-        text = _only_text(document.get("choices"))
-        if text is not None:
-            self._text.append(text)
+        choices = document.get("choices")
+        if type(choices) is not list or len(choices) != 1 or type(choices[0]) is not dict:
+            return None
+        choice = choices[0]
+        delta = choice.get("delta")
+        if type(delta) is not dict or len(delta) != 1:
+            return None
+        if choice.get("finish_reason") or choice.get("index") or choice.get("logprobs"):
+            return None
+        text = delta.get("content")
+        if type(text) is not str or not text:
+            return None
+        self._text.append(text)
         return text
 
     def _count(self, usage: dict[str, Any]) -> Iterator[ProviderEvent]:
@@ -188,20 +198,6 @@ class OpenAiReply(Reply):
     def _reported_cost(self) -> Decimal | None:
         cost = openai_cost(self._raw_usage) if self._raw_usage else None
         return proxied_cost(self._proxy_cost) if cost is None else cost
-
-
-def _only_text(choices: Any) -> str | None:
-    """The text of a single choice that says nothing else."""
-    if type(choices) is not list or len(choices) != 1 or type(choices[0]) is not dict:
-        return None
-    choice = choices[0]
-    delta = choice.get("delta")
-    if type(delta) is not dict or len(delta) != 1:
-        return None
-    if choice.get("finish_reason") or choice.get("index") or choice.get("logprobs"):
-        return None
-    text = delta.get("content")
-    return text if type(text) is str and text else None
 
 
 def _is_bare_error(document: dict[str, Any]) -> bool:

@@ -86,12 +86,14 @@ class Reply(ABC):
         if self._received > self._limits.max_reply_bytes:
             raise too_long(self._limits.max_reply_bytes)
         text: list[str] = []
+        end_mark, plain_text = self.end_mark, self._plain_text
         try:
             for payload in self._frames.feed(piece):
-                if self._ends_with(payload):
+                if end_mark is not None and payload.startswith(end_mark):
+                    self.ended = True
                     break
                 document = parse(payload)
-                plain = self._plain_text(document)
+                plain = plain_text(document)
                 if plain is None:
                     yield from self._joined(document, text)
                 else:
@@ -102,11 +104,6 @@ class Reply(ABC):
             raise
         if text:
             yield TextDelta("".join(text))
-
-    def _ends_with(self, payload: bytes) -> bool:
-        if self.end_mark is not None and payload.startswith(self.end_mark):
-            self.ended = True
-        return self.ended
 
     def _joined(self, document: Any, text: list[str]) -> Iterator[ProviderEvent]:
         """The events of a payload but its text, which goes to `text` and comes before others."""
