@@ -28,6 +28,7 @@ class AttemptOutcome(Record):
     """How one invocation of a call ended."""
 
     schema_name: ClassVar[str] = "outcome"
+    leaves_out_none: ClassVar[bool] = True
 
     kind: Literal["attempt"] = "attempt"
     call: Call
@@ -102,6 +103,7 @@ class JoinOpened(Record):
     """The router announces a join before its members' calls, so that the clock can end it."""
 
     schema_name: ClassVar[str] = "join-opened"
+    leaves_out_none: ClassVar[bool] = True
 
     kind: Literal["opened"] = "opened"
     job: Job
