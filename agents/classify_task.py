@@ -24,8 +24,7 @@ _DOUBT = 1.5
 SignalKind = Literal["words", "phrases", "form", "code"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskGuess:
+class TaskGuess(NamedTuple):
     """What kind of work a request is taken for."""
 
     task: TaskType

@@ -31,6 +31,7 @@ from millrace.schemas.response import Response
 from millrace.schemas.unchecked import unchecked
 
 _state = unchecked(JoinState)
+_UNHEARD = Member()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +59,7 @@ class Join:
     def _attempt(self, state: JoinState | None, outcome: AttemptOutcome, offset: int) -> Decision:
         call = outcome.call
         members = state.members if state is not None else {}
-        member = members.get(call.member, Member())
+        member = members.get(call.member, _UNHEARD)
         if member.done or call.attempt <= member.decided:
             return Decision(None, ignored="the attempt was decided before")
         if outcome.status == "cancelled" and (

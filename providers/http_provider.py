@@ -93,7 +93,7 @@ class HttpProvider:
         key = key or self.keys.next()
         alias = None if key is None else key.alias
         http_request = self._build("POST", encoded, key)
-        watch = StallWatch()
+        watch = StallWatch(look_within=self._timeouts.idle)
         response: httpx.Response | None = None
         limit = self._timeouts.first_token
         quota = request.quota

@@ -1,8 +1,8 @@
 """The ledger events of an invocation, made from the call and what became of it."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import NamedTuple
 
 from millrace.schemas.call import Call
 from millrace.schemas.errors import ErrorCode
@@ -14,8 +14,7 @@ from millrace.schemas.vocabulary import AttemptStatus, CostSource, FinishReason
 _event = unchecked(UsageEvent)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spent:
+class Spent(NamedTuple):
     """What an invocation cost and how it ended."""
 
     status: AttemptStatus

@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from millrace.providers.backoff import GiveUp, RetryHere, Verdict
 from millrace.providers.circuit import Permit
@@ -38,8 +38,7 @@ _LONGEST_WAIT_SECONDS = 60.0
 """For a call that is put off because of a rate limit; it asks anew then."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Begun:
+class _Begun(NamedTuple):
     """A call under way."""
 
     call: Call
