@@ -191,7 +191,7 @@ async def test_what_waits_for_a_limit_expires_and_is_cancelled_in_time(
             deadline = (datetime.now(UTC) + timedelta(seconds=2)).isoformat()
             (late,) = await burst(pipeline, 1, deadline=deadline)
             stopped = front[0]
-            response = await pipeline.topics.response(late, seconds=8)
+            response = await pipeline.topics.response(late)
             assert response.status == "expired"
             topic = TopicNames(settings.kafka.topic_prefix).cancellations
             for request_id in (stopped, *front[1:]):
@@ -200,7 +200,7 @@ async def test_what_waits_for_a_limit_expires_and_is_cancelled_in_time(
                     topic, record.encode(), key=request_id.encode()
                 )
             for request_id in front:
-                response = await pipeline.topics.response(request_id, seconds=8)
+                response = await pipeline.topics.response(request_id)
                 assert response.status == "cancelled"
 
     assert lines(pipeline) == []

@@ -383,3 +383,12 @@ async def test_what_is_not_of_this_wire_is_an_invalid_reply(server: Any, reply: 
     done = await server.ask("anthropic", _start(), reply)
 
     assert isinstance(done.error, ReplyInvalidError)
+
+
+async def test_what_follows_the_end_counts_for_nothing(server: Any) -> None:
+    """Also in the same piece of the body."""
+    late = _delta(0, "text_delta", text=" there") + b"data: {broken\n\n"
+
+    done = await server.ask("anthropic", b"".join((_start(), *_TEXT, *_end())) + late)
+
+    assert done.completion.text == "Hi"

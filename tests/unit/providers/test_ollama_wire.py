@@ -195,3 +195,10 @@ async def test_what_is_not_of_this_wire_is_an_invalid_reply(server: Any) -> None
     done = await server.ask("ollama", b"<html>\n")
 
     assert isinstance(done.error, ReplyInvalidError)
+
+
+async def test_what_follows_the_end_counts_for_nothing(server: Any) -> None:
+    """Also in the same piece of the body."""
+    done = await server.ask("ollama", _line("Hi") + _end() + _line(" there") + b"{broken\n")
+
+    assert done.completion.text == "Hi"

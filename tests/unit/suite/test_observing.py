@@ -56,6 +56,6 @@ async def test_a_patient_wait_may_outlast_its_seconds() -> None:
         return True
 
     async with Observing(look) as looking:
-        await looking.until(lambda: loop.time() > began + 0.4, seconds=0.2, patient=True)
+        await looking.until(lambda: loop.time() > began + 2, seconds=1, patient=True)
 
     assert looks
