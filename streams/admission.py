@@ -17,6 +17,7 @@ log = structlog.get_logger(__name__)
 
 _OVERHEAD_BYTES = 2048
 """What a call takes in memory besides its content."""
+_CALL_VERSION = Call.kafka_headers()[1]
 _QUIET_SECONDS = 10.0
 """A limit that nobody has waited for during this time is not worth speaking of any more."""
 _FRESH_SECONDS = 2.0
@@ -34,6 +35,12 @@ class Arrival:
     tokens: int = 0
     """Input and the answer that is expected."""
     problem: PipelineError | None = None
+
+    @property
+    def call_json(self) -> bytes | None:
+        """The call as it was read, to be written on; None where a newer version may say more."""
+        source = self.source
+        return source.value if _CALL_VERSION in source.headers else None
 
     @property
     def size(self) -> int:
