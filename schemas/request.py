@@ -133,6 +133,10 @@ class Route(Frozen):
     max_parts: Annotated[int, Field(ge=1, le=MAX_PARTS)] | None = None
     """Into how many parts a request may be divided by `delegate`."""
 
+    def __hash__(self) -> int:
+        """By a part: `weights` cannot be hashed. What cannot be is copied for each request."""
+        return hash((self.strategy, self.providers, self.models, self.hardware))
+
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
         if self.vote_by is not None and (self.vote_by == "field") != (self.vote_field is not None):
