@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import structlog
 
@@ -48,8 +49,7 @@ class Arrival:
         return len(self.source.value or b"") + _OVERHEAD_BYTES
 
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
+class Admitted(NamedTuple):
     """A call that may be made now; without reservation it ends without being made."""
 
     arrival: Arrival

@@ -13,6 +13,7 @@ import orjson
 
 from millrace.providers.failures import from_document
 from millrace.providers.protocol import ProviderEvent, UsageSoFar
+from millrace.providers.wires.documents import MISSHAPEN
 from millrace.providers.wires.frames import EventFrames
 from millrace.providers.wires.openai_usage import openai_cost, openai_usage, proxied_cost
 from millrace.providers.wires.wire import Reply, ReplyLimits
@@ -78,26 +79,25 @@ class OpenAiReply(Reply):
             yield from self._count(usage)
 
     def _plain_text(self, document: Any) -> str | None:
-        if (
-            self._model is None
-            or self._frames.whole
-            or type(document) is not dict
-            or document.get("usage")
-            or document.get("error")
-            or "x_groq" in document
-        ):
-            return None
-        choices = document.get("choices")
-        if type(choices) is not list or len(choices) != 1 or type(choices[0]) is not dict:
-            return None
-        choice = choices[0]
-        delta = choice.get("delta")
-        if type(delta) is not dict or len(delta) != 1:
-            return None
-        if choice.get("finish_reason") or choice.get("index") or choice.get("logprobs"):
-            return None
-        text = delta.get("content")
-        if type(text) is not str or not text:
+        try:
+            (choice,) = document["choices"]
+            delta = choice["delta"]
+            text = delta["content"]
+            if (
+                type(text) is not str
+                or not text
+                or len(delta) != 1
+                or choice.get("finish_reason")
+                or choice.get("index")
+                or choice.get("logprobs")
+                or document.get("usage")
+                or document.get("error")
+                or "x_groq" in document
+                or self._model is None
+                or self._frames.whole
+            ):
+                return None
+        except MISSHAPEN:
             return None
         self._text.append(text)
         return text

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any, ClassVar, Protocol
 
+import orjson
+
 from millrace.providers.failures import truncated
 from millrace.providers.protocol import (
     Completion,
@@ -19,6 +21,7 @@ from millrace.providers.wires.documents import (
     ReplyLimits,
     count,
     misshapen,
+    no_json,
     parse,
 )
 from millrace.providers.wires.embeddings import EmbeddingWire
@@ -89,10 +92,14 @@ class Reply(ABC):
         end_mark, plain_text = self.end_mark, self._plain_text
         try:
             for payload in self._frames.feed(piece):
-                if end_mark is not None and payload.startswith(end_mark):
+                if self.ended or (end_mark is not None and payload.startswith(end_mark)):
                     self.ended = True
                     break
-                document = parse(payload)
+                # Here, not by `parse`: a call for each token.
+                try:
+                    document = orjson.loads(payload)
+                except orjson.JSONDecodeError as error:
+                    raise no_json(payload) from error
                 plain = plain_text(document)
                 if plain is None:
                     yield from self._joined(document, text)
