@@ -236,8 +236,7 @@ class Caller:
                 await self._take(timeout_ms=0, max_records=1)
             if self._failure is not None and self._failure.done():
                 break
-        paused = consumer.paused()
-        if paused:
+        if paused := consumer.paused():
             consumer.resume(*paused)
 
     def _begin_soon(self) -> None:
@@ -335,12 +334,12 @@ class Caller:
         if arrival.problem is not None:
             await (await self._set_aside(arrival.source, arrival.problem))
         elif arrival.call is not None:
-            await self._make_once(arrival.call, arrival.input_tokens, place)
+            await self._make_once(arrival, arrival.call, place)
         if crash_points.armed:
             crash_points.reach(CrashPoint.CALL_ACKNOWLEDGED)
         self._commits.finish(arrival.partition, arrival.source.offset)
 
-    async def _make_once(self, call: Call, input_tokens: int, place: Place | None) -> None:
+    async def _make_once(self, arrival: Arrival, call: Call, place: Place | None) -> None:
         if place is not None and self._attempts.is_running(call.attempt_id):
             # It waits for the one that was read before, and keeps no other call from beginning.
             self._leave(place)
@@ -349,7 +348,9 @@ class Caller:
         async def make() -> bool:
             own = self._places.begin() if place is None else place
             try:
-                return await self._exchange.run(call, place=own, input_tokens=input_tokens)
+                return await self._exchange.run(
+                    call, place=own, input_tokens=arrival.input_tokens, call_json=arrival.call_json
+                )
             finally:
                 self._leave(own)
 
