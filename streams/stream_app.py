@@ -27,13 +27,13 @@ from millrace.streams.state_table import StateTable
 
 log = structlog.get_logger(__name__)
 
+_ABANDON_SECONDS = 10.0
+
 UNDER_WAY = 2_000
 """Records processed but not yet acknowledged, at most."""
 
 _RUNS_BUFFERED = 100
 """Fetched and not yet processed, at most; a run is up to `LONGEST_RUN` records."""
-
-_ABANDON_SECONDS = 10.0
 
 _RECORDS_A_TURN = 40
 """Of however many runs, before others on the event loop have their turn: about 3 ms. Shorter turns
