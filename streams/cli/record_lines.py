@@ -21,7 +21,8 @@ def record_line(record: RawRecord, *, kind: str) -> str:
     """Show a record of the topic of this kind (`requests`, `chunks`, …) on one line."""
     moment = record.timestamp.strftime("%H:%M:%S.%f")[:-3]
     place = f"{record.partition}@{record.offset}"
-    return f"{moment} {kind:<13} {place:<8} {printable(_summary(record, kind))}"
+    summary = " ".join(_summary(record, kind).splitlines())
+    return f"{moment} {kind:<13} {place:<8} {printable(summary)}"
 
 
 def record_json(record: RawRecord) -> Fields:

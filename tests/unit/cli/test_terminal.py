@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from millrace.schemas.chunk import Chunk
@@ -240,6 +240,7 @@ def test_a_record_is_one_line(kind: str, value: Any, schema: bytes, expected: st
     ),
     max_leaves=10,
 )))  # fmt: skip
+@example(value=b'{"request_id":"a\\nb"}')
 @settings(max_examples=100)
 def test_no_record_is_too_odd_to_be_shown(value: bytes) -> None:
     """On one line, by every kind, and as JSON."""
