@@ -111,7 +111,7 @@ class Caller:
             may_take=lambda: self._holding.leased,
             on_room=self._begin_soon,
         )
-        self._failure: asyncio.Future[None] | None = None
+        self._failure: BaseException | None = None
         self._stopping = asyncio.Event()
         self.ready = asyncio.Event()
         """Set while partitions are assigned (or the group has decided that there are none)."""
@@ -170,7 +170,6 @@ class Caller:
         Raises:
             BrokerError: Kafka cannot be reached, or a record cannot be written.
         """
-        self._failure = asyncio.get_running_loop().create_future()
         consumer = self._consumer
         try:
             await consumer.start()
@@ -193,13 +192,11 @@ class Caller:
             raise translate(error, f"read {self._topic!r}") from error
         finally:
             await consumer.stop()
-            if self._failure.done():
-                self._failure.exception()
 
     async def _intake(self) -> None:
         while not self._stopping.is_set():
-            if self._failure is not None and self._failure.done():
-                self._failure.result()
+            if self._failure is not None:
+                raise self._failure
             room = self._admission.room
             if room <= 0:
                 await self._wait_for_room()
@@ -225,8 +222,7 @@ class Caller:
         while not self._admission.low and not self._stopping.is_set():
             self._read_on.clear()
             # Asked each time: partitions that a rebalance brings back are not paused any more.
-            fresh = consumer.assignment() - consumer.paused()
-            if fresh:
+            if fresh := consumer.assignment() - consumer.paused():
                 consumer.pause(*fresh)
             try:
                 await asyncio.wait_for(self._read_on.wait(), timeout=_POLL_MS / 1000)
@@ -234,7 +230,7 @@ class Caller:
                 # A poll with everything paused tells the group that this member is alive; only
                 # partitions that came in a rebalance a moment ago can answer it.
                 await self._take(timeout_ms=0, max_records=1)
-            if self._failure is not None and self._failure.done():
+            if self._failure is not None:
                 break
         if paused := consumer.paused():
             consumer.resume(*paused)
@@ -323,11 +319,9 @@ class Caller:
 
     def _note_failure(self, task: "asyncio.Task[None]") -> None:
         """Let `run` end with the first failure, be it of a call or of committing."""
-        if task.cancelled():
-            return
-        error = task.exception()
-        if error is not None and self._failure is not None and not self._failure.done():
-            self._failure.set_exception(error)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and self._failure is None:
+            self._failure = error
             self._read_on.set()
 
     async def _work_off(self, arrival: Arrival, place: Place | None) -> None:

@@ -213,10 +213,10 @@ async def test_neither_a_team_s_flood_nor_its_lane_shuts_others_out(
     async with routing(broker, tmp_path) as pipeline:
         settings = calling(pipeline, in_flight=2)
         async with running_pipeline(settings, broker, roles=CALLING):
-            flood = await burst(pipeline, 14, simulate="latency=150", lane="batch", team="flood")
+            flood = await burst(pipeline, 14, simulate="latency=500", lane="batch", team="flood")
             await pipeline.simulator.ledger.until(lambda ledger: any(ledger.lines()))
-            live = await burst(pipeline, 4, simulate="latency=150", team="live")
-            other = await burst(pipeline, 2, simulate="latency=150", lane="batch", team="other")
+            live = await burst(pipeline, 4, simulate="latency=500", team="live")
+            other = await burst(pipeline, 2, simulate="latency=500", lane="batch", team="other")
             await all_completed(pipeline, [*flood, *live, *other])
 
     order = [line.label for line in sorted(lines(pipeline), key=lambda line: line.started_at)]
@@ -228,7 +228,7 @@ async def test_neither_a_team_s_flood_nor_its_lane_shuts_others_out(
 
 async def _overtaken(pipeline: Pipeline) -> tuple[list[str], list[str]]:
     """Calls that wait, and later ones of which half have ended."""
-    slow = await burst(pipeline, 10, simulate="latency=1500", lane="batch", team="slow")
+    slow = await burst(pipeline, 10, simulate="latency=5000", lane="batch", team="slow")
     await pipeline.simulator.ledger.until(lambda ledger: any(ledger.lines()))
     quick = await burst(pipeline, 12, simulate="latency=50")
     for request_id in quick[:6]:
