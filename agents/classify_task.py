@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from millrace.agents.task_signals import CODE, SHAPES, WITH_CODE, WORDS, Shape
+from millrace.agents.task_signals import CODE, SHAPES, WITH_CODE, WORDS, Shape, may_be_code
 from millrace.schemas.message import Message
 from millrace.schemas.vocabulary import TaskSource, TaskType
 
@@ -24,8 +24,7 @@ _DOUBT = 1.5
 SignalKind = Literal["words", "phrases", "form", "code"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskGuess:
+class TaskGuess(NamedTuple):
     """What kind of work a request is taken for."""
 
     task: TaskType
@@ -39,6 +38,9 @@ class TaskGuess:
     def __str__(self) -> str:
         found = f" ({' and '.join(self.signals)})" if self.signals else ""
         return f"task {self.task} by {self.source}, confidence {self.confidence:g}{found}"
+
+
+_UNKNOWN = TaskGuess(task="general", source="default", confidence=0.0)
 
 
 class _Signal(NamedTuple):
@@ -102,7 +104,7 @@ def classify_task(messages: Sequence[Message]) -> TaskGuess:
         if _may_have(shape, text) and shape.pattern.search(text):
             for task, weight in shape.gains:
                 tally.add(task, _FORM, weight)
-    if CODE.search(text):
+    if may_be_code(text) and CODE.search(text):
         for task, weight in WITH_CODE:
             tally.add(task, _CODE, weight)
     return _decide(tally)
@@ -136,9 +138,9 @@ def _read_words(words: Sequence[str], tally: _Tally) -> None:
 
 
 def _decide(tally: _Tally) -> TaskGuess:
+    if not tally.scores or max(tally.scores.values()) < _ENOUGH:
+        return _UNKNOWN
     ranked = sorted(tally.scores.items(), key=lambda each: (-each[1], each[0]))
-    if not ranked or ranked[0][1] < _ENOUGH:
-        return TaskGuess(task="general", source="default", confidence=0.0)
     (task, score), *others = ranked
     rival = others[0][1] if others else 0.0
     return TaskGuess(

@@ -15,9 +15,11 @@ _SHOWN = Decimal("0.000000001")
 _FLOAT_ERROR = 1e-9
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Constraints:
-    """What the route of a request says, apart from sizes: equal for many requests."""
+class Constraints(NamedTuple):
+    """What the route of a request says, apart from sizes: equal for many requests.
+
+    A tuple, as one is made for each request and looked up twice.
+    """
 
     task: TaskType
     strategy: Strategy
@@ -141,6 +143,11 @@ class Sizes:
     def __post_init__(self) -> None:
         bound = float("inf") if self.max_cost_usd is None else float(self.max_cost_usd)
         object.__setattr__(self, "bound", bound)
+
+    @property
+    def key(self) -> tuple[int, int | None, Decimal | None]:
+        """What they are equal by."""
+        return self.prompt_tokens, self.max_output_tokens, self.max_cost_usd
 
     def fits(self, offer: Offer) -> bool:
         """Whether the offer is large enough and cheap enough."""

@@ -1,7 +1,7 @@
 """Estimates how hard a request is, from 0 to 1, so that harder ones get stronger models."""
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from millrace.schemas.call import Job
 from millrace.schemas.vocabulary import TaskType
@@ -40,8 +40,7 @@ _STEPS = (
 """Each occurrence is a consideration. Counted one by one, as that is quicker than an expression."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Complexity:
+class Complexity(NamedTuple):
     """How hard a request is: the weighted sum of its parts, each from 0 to 1."""
 
     value: float

@@ -9,7 +9,7 @@ The first record that ends a request wins. An attempt is decided once: a second 
 ledger has its own row for it.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from millrace.agents.joins.attempt import JudgeAttempt, restart
 from millrace.agents.joins.begin_decided import PlanTask, begin_decided
@@ -31,6 +31,7 @@ from millrace.schemas.response import Response
 from millrace.schemas.unchecked import unchecked
 
 _state = unchecked(JoinState)
+_UNHEARD = Member()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +59,7 @@ class Join:
     def _attempt(self, state: JoinState | None, outcome: AttemptOutcome, offset: int) -> Decision:
         call = outcome.call
         members = state.members if state is not None else {}
-        member = members.get(call.member, Member())
+        member = members.get(call.member, _UNHEARD)
         if member.done or call.attempt <= member.decided:
             return Decision(None, ignored="the attempt was decided before")
         if outcome.status == "cancelled" and (
@@ -153,8 +154,8 @@ class Join:
             state = state.with_member(number, _timed_out(state.member(number)))
         state = state.model_copy(update={"unsettled": state.unsettled or bool(late)})
         decision = self._proceed(state, job, plan, record.due)
-        return replace(
-            decision, cancellation=stop(job, late, "it took longer than a member may", record.due)
+        return decision._replace(
+            cancellation=stop(job, late, "it took longer than a member may", record.due)
         )
 
     def _proceed(self, state: JoinState, job: Job, plan: Plan, at: Instant) -> Decision:

@@ -132,7 +132,7 @@ class PlanRoute:
         # While all is well, requests that are alike in this get the same plan.
         key = None
         if compose is None and heeded.selection is selection and route.max_latency_s is None:
-            key = (constraints, sizes, complexity, guess, repairs, route.strategy)
+            key = (constraints, sizes.key, complexity, guess, repairs, route.strategy)
             known = self._remembered.get(key)
             if known is not None:
                 return known

@@ -95,8 +95,7 @@ class RankOffers:
 
     def embedders(self, constraints: Constraints, named: str | None) -> tuple[Offer, ...]:
         """Find who may turn the members' answers into vectors: as `judges`, of those that can."""
-        wanted = replace(
-            constraints,
+        wanted = constraints._replace(
             capabilities=frozenset({"embeddings"}),
             providers=(),
             models=(),

@@ -19,7 +19,7 @@ from millrace.schemas.unchecked import unchecked
 from millrace.schemas.usage import Timing, Usage
 from millrace.schemas.vocabulary import FinishReason, TerminalStatus
 
-_ended, _timing = unchecked(Response), unchecked(Timing)
+_ended, _timing, _quality = unchecked(Response), unchecked(Timing), unchecked(Quality)
 
 
 def ended_by_refusal(refusal: Refusal) -> Response:
@@ -142,7 +142,7 @@ def attempts_of(
 
 def quality_of(valid: ValidOutput) -> Quality:
     """What the validator thinks of an answer."""
-    return Quality(score=valid.score, parts=dict(valid.parts), notes=valid.notes)
+    return _quality(score=valid.score, parts=dict(valid.parts), notes=valid.notes)
 
 
 def _without_answer(

@@ -180,9 +180,17 @@ SHAPES: tuple[Shape, ...] = (
 )
 """Forms of text, wherever they stand."""
 
+_CODE_WORDS = (
+    "def", "class", "function", "func", "public", "private", "import", "const", "let", "var",
+    "return", "while", "for", "SELECT",
+)  # fmt: skip
+"""With which a line of code may begin."""
+
+_CODE_MARKS = ("```", ";", "{", "}", "=> ", ":= ")
+"""Text without any of these, and with none of the words at a line's beginning, is no `CODE`."""
+
 CODE = re.compile(
-    r"```|^\s*(?:def|class|function|func|public|private|import|const|let|var|return|while|for|SELECT)"
-    r"\b.*[:;({=*]|[;{}]\s*$|=> |:= |\)\s*\{",
+    rf"```|^\s*(?:{'|'.join(_CODE_WORDS)})\b.*[:;({{=*]|[;{{}}]\s*$|=> |:= |\)\s*\{{",
     re.MULTILINE,
 )
 WITH_CODE: tuple[tuple[TaskType, float], ...] = (
@@ -191,3 +199,14 @@ WITH_CODE: tuple[tuple[TaskType, float], ...] = (
     ("code_generation", 0.5),
 )
 """Code in the request speaks for those who work on given code, a little."""
+
+
+def may_be_code(text: str) -> bool:
+    """False only for what `CODE` does not match, in a tenth of the time: most prose."""
+    for mark in _CODE_MARKS:
+        if mark in text:
+            return True
+    for line in text.splitlines():  # noqa: SIM110 (any() with a generator takes twice as long)
+        if line.lstrip().startswith(_CODE_WORDS):
+            return True
+    return False

@@ -7,8 +7,7 @@ closed ──(failures in a row, or an error rate)──► open ──(time)─
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import Field
 
@@ -58,8 +57,7 @@ def ending(error: ProviderError | None) -> Ending:
     return "failed" if error.code in _FAILED else "unknown"
 
 
-@dataclass(frozen=True, slots=True)
-class Permit:
+class Permit(NamedTuple):
     """Allows one call; to be handed back with how the call ended."""
 
     generation: int

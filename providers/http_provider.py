@@ -37,7 +37,7 @@ _MAX_ERROR_BYTES = 2**16
 # How long to wait, after a reply's end mark, for the end of the body that lets the connection
 # be used again. The completion is already out by then.
 _DRAIN_SECONDS = 0.05
-_MAX_URLS = 1024
+_MAX_KINDS = 1024
 _NO_SUCH_PATH = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
 
 _FOREIGN = (
@@ -78,8 +78,8 @@ class HttpProvider:
         self._entry_headers = entry.headers
         self.address = self._base_url
         """The base URL, without user name and password."""
-        self._headers: dict[str | None, httpx.Headers] = {}
-        self._urls: dict[str, httpx.URL] = {}
+        self._blanks: dict[tuple[str, str, str | None], httpx.Request] = {}
+        """Requests without a body, by method, path and key."""
 
     async def ask(
         self, request: ModelRequest, *, key: ApiKey | None = None, account: str | None = None
@@ -93,7 +93,7 @@ class HttpProvider:
         key = key or self.keys.next()
         alias = None if key is None else key.alias
         http_request = self._build("POST", encoded, key)
-        watch = StallWatch()
+        watch = StallWatch(look_within=self._timeouts.idle)
         response: httpx.Response | None = None
         limit = self._timeouts.first_token
         quota = request.quota
@@ -258,19 +258,20 @@ class HttpProvider:
     def _build(self, method: str, request: EncodedRequest, key: ApiKey | None) -> httpx.Request:
         if self._client.is_closed:
             raise ProviderUnavailableError(f"the connections to {self._origin} were closed")
-        url = self._urls.get(request.path)
-        if url is None:
-            if len(self._urls) >= _MAX_URLS:
-                self._urls.clear()
-            url = self._urls[request.path] = httpx.URL(self._base_url + request.path)
         alias = key.alias if key is not None else None
-        headers = self._headers.get(alias)
-        if headers is None:
-            headers = self._headers[alias] = self._headers_with(key)
-        # Given as a stream, the body is not looked at, nor are headers added that aiohttp writes.
-        built = httpx.Request(method, url, headers=headers, stream=httpx.ByteStream(request.body))
-        built.read()  # what it holds already, for transports that ask for the content
-        return built
+        kind = (method, request.path, alias)
+        blank = self._blanks.get(kind)
+        if blank is None:
+            if len(self._blanks) >= _MAX_KINDS:
+                self._blanks.clear()
+            # Given as a stream, a body adds no headers: aiohttp writes those.
+            blank = self._blanks[kind] = httpx.Request(
+                method,
+                self._base_url + request.path,
+                headers=self._headers_with(key),
+                stream=httpx.ByteStream(b""),
+            )
+        return _with_body(blank, request.body)
 
     def _headers_with(self, key: ApiKey | None) -> httpx.Headers:
         headers = httpx.Headers(
@@ -303,6 +304,18 @@ class HttpProvider:
         )
         error.http_status = response.status_code
         return error
+
+
+def _with_body(blank: httpx.Request, body: bytes) -> httpx.Request:
+    """The request with a body. The URL and headers are the same objects, and must not change.
+
+    In place of httpx's constructor, which would read and copy both for each call.
+    """
+    request = httpx.Request.__new__(httpx.Request)
+    request.__dict__.update(blank.__dict__)
+    request.stream = httpx.ByteStream(body)
+    request._content = body  # noqa: SLF001 (what `read` would put there)
+    return request
 
 
 def _headers(response: httpx.Response) -> Mapping[str, str]:

@@ -48,15 +48,18 @@ class Rates:
         A tiered rate is chosen by the whole input. Counts that contradict each other (some
         vendors report more cached than input) never make a negative part.
         """
-        total = usage.input_tokens
-        written_1h = min(usage.cache_write_1h_tokens, usage.cache_write_tokens)
-        plain = max(0, total - usage.cached_tokens - usage.cache_write_tokens)
-        spent = (
-            plain * _at(self.input, total)
-            + usage.cached_tokens * _at(self.cached, total)
-            + (usage.cache_write_tokens - written_1h) * _at(self.cache_write, total)
-            + written_1h * _at(self.cache_write_1h, total)
+        total, cached, written = (
+            usage.input_tokens,
+            usage.cached_tokens,
+            usage.cache_write_tokens,
         )
+        spent = max(0, total - cached - written) * _at(self.input, total)
+        if cached:
+            spent += cached * _at(self.cached, total)
+        if written:
+            written_1h = min(usage.cache_write_1h_tokens, written)
+            spent += (written - written_1h) * _at(self.cache_write, total)
+            spent += written_1h * _at(self.cache_write_1h, total)
         if self.output is None or self.reasoning is None:
             pass
         elif self.reasoning is self.output:
@@ -65,7 +68,7 @@ class Rates:
             answer = max(0, usage.output_tokens - usage.reasoning_tokens)
             spent += answer * _at(self.output, total)
             spent += usage.reasoning_tokens * _at(self.reasoning, total)
-        return spent / _MILLION + self.per_request
+        return spent / _MILLION + self.per_request if self.per_request else spent / _MILLION
 
     def covers(self, usage: Usage) -> bool:
         """Whether all that was used has a rate."""
@@ -80,6 +83,8 @@ class Pricing:
 
     def __init__(self, *, now: Callable[[], datetime]) -> None:
         self._now = now
+        self._steady: dict[tuple[int, str], tuple[ProviderEntry, Rates | None, CostSource]] = {}
+        """What does not change with time, by the entry's identity and the model."""
 
     def cost(
         self, entry: ProviderEntry, model: str, usage: Usage | None, reported: Decimal | None
@@ -129,19 +134,35 @@ class Pricing:
         return _at(rates.input, 0), output
 
     def _rates(self, entry: ProviderEntry, model: str) -> tuple[Rates | None, CostSource]:
+        key = (id(entry), model)
+        steady = self._steady.get(key)
+        if steady is not None:
+            return steady[1:]
+        rates, source, changes = self._found_rates(entry, model)
+        if not changes:
+            if len(self._steady) >= _LOOKUPS:
+                self._steady.clear()
+            self._steady[key] = (entry, rates, source)
+        return rates, source
+
+    def _found_rates(
+        self, entry: ProviderEntry, model: str
+    ) -> tuple[Rates | None, CostSource, bool]:
+        """The rates as of now, who says so, and whether they change with time."""
         offered = entry.models.get(model, _NO_ENTRY)
         if offered.price is not None:
-            return _overridden(offered.price), "override"
+            return _overridden(offered.price), "override", False
         if entry.hardware in LOCAL_HARDWARE:
-            return None, "local"
+            return None, "local", False
         if entry.base_url is None:
-            return None, "unknown"  # a command: its models' prices are not what a plan costs
+            return None, "unknown", False  # a command: its models' prices are not a plan's cost
         url = None if entry.prices else str(entry.base_url)
         found = _look_up(entry.prices, url, offered.price_as or model)
         if found is None:
-            return None, "unknown"
+            return None, "unknown", False
         rates = _rates_of(found.get_prices(self._now()))
-        return rates, "unknown" if rates is None else "price_table"
+        changes = not isinstance(found.prices, ModelPrice)
+        return rates, "unknown" if rates is None else "price_table", changes
 
 
 @lru_cache(maxsize=_LOOKUPS)

@@ -62,7 +62,7 @@ def read_allowances(headers: Mapping[str, str], *, now: datetime) -> Allowances:
     Of several token limits the one of which least is left counts. A limit without a readable
     reset is passed over: nobody could say how long to mind it.
     """
-    if not any(_MARK in name.lower() for name in headers):
+    if _MARK not in "\n".join(headers).lower():
         # Most local servers: to look for each of six limits costs more than the rest of a reply.
         return _NOTHING_SAID
     return Allowances(

@@ -1,6 +1,7 @@
 """Breaks off a wait that makes no progress, at almost no cost for one that does."""
 
 import asyncio
+import math
 from collections.abc import Awaitable
 from typing import TypeVar
 
@@ -17,10 +18,26 @@ class StallWatch:
     cancelled between waits, so a slow consumer is not mistaken for a slow server.
     """
 
-    __slots__ = ("_cancelling", "_fired", "_limit", "_loop", "_since", "_task", "_timer")
+    __slots__ = (
+        "_cancelling",
+        "_fired",
+        "_limit",
+        "_look_at",
+        "_look_within",
+        "_loop",
+        "_since",
+        "_task",
+        "_timer",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, *, look_within: float = math.inf) -> None:
+        """Look at the first wait after `look_within` seconds at the latest.
+
+        Given the shortest limit of all waits to come, one timer serves them all.
+        """
         self._loop = running_loop()
+        self._look_within = look_within
+        self._look_at = 0.0
         self._task: asyncio.Task[object] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._limit = 0.0
@@ -58,11 +75,16 @@ class StallWatch:
         self._task = task
         self._cancelling = task.cancelling()
         self._since = self._loop.time()
-        if seconds != self._limit:
-            self._limit = seconds
-            self.close()
+        self._limit = seconds
         if self._timer is None:
-            self._timer = self._loop.call_at(self._since + seconds, self._look)
+            self._set(self._since + min(seconds, self._look_within))
+        elif self._since + seconds < self._look_at:
+            self._timer.cancel()
+            self._set(self._since + seconds)
+
+    def _set(self, at: float) -> None:
+        self._look_at = at
+        self._timer = self._loop.call_at(at, self._look)
 
     def _expired(self) -> bool:
         if not self._fired or self._task is None:
@@ -81,4 +103,4 @@ class StallWatch:
             self._fired = True
             self._task.cancel()
         else:
-            self._timer = self._loop.call_at(due, self._look)
+            self._set(due)

@@ -11,7 +11,7 @@ The package `httpx-aiohttp` does the same, but reports a connection that the ser
 
 import ssl
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -58,6 +58,15 @@ def build_client(
 _RawHeaders = tuple[tuple[bytes, bytes], ...]
 
 
+class _Address(NamedTuple):
+    """Where a request goes, and with which headers."""
+
+    url: str
+    headers: list[tuple[str, str]]
+    of: tuple[httpx.URL, httpx.Headers]
+    """Kept, as they are known by their identity."""
+
+
 class AiohttpTransport(httpx.AsyncBaseTransport):
     """Sends httpx's requests through an aiohttp session, which opens with the first one.
 
@@ -74,6 +83,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         self._lean: LeanExchange | None = None
         """For calls, where no proxy stands between."""
         self._header_sets: dict[_RawHeaders, list[tuple[str, str]]] = {}
+        self._addresses: dict[tuple[int, int], _Address] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send the request and return once the reply's headers are there."""
@@ -84,15 +94,14 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 
     async def _exchange(self, request: httpx.Request) -> aiohttp.ClientResponse | LeanReply | None:
         session = self._session or self._open()
+        address = self._address(request.url, request.headers)
         try:
             if self._lean is not None and request.method == "POST":
-                return await self._lean.post(
-                    str(request.url), self._headers(tuple(request.headers.raw)), request.content
-                )
+                return await self._lean.post(address.url, address.headers, request.content)
             return await session.request(
                 request.method,
-                str(request.url),
-                headers=self._headers(tuple(request.headers.raw)),
+                address.url,
+                headers=address.headers,
                 # A payload that is one already need not be looked up among aiohttp's kinds.
                 data=aiohttp.BytesPayload(request.content) if request.content else None,
                 allow_redirects=False,
@@ -100,6 +109,18 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         except (aiohttp.ClientResponseError, HttpProcessingError):
             # Not passed on, not even as a cause: it shows the request's headers, and so the key.
             return None
+
+    def _address(self, url: httpx.URL, headers: httpx.Headers) -> "_Address":
+        """Both as text, remembered by their identity: the calls of an entry share them."""
+        key = (id(url), id(headers))
+        address = self._addresses.get(key)
+        if address is None:
+            if len(self._addresses) >= _MAX_HEADER_SETS:
+                self._addresses.clear()
+            address = self._addresses[key] = _Address(
+                str(url), self._headers(tuple(headers.raw)), (url, headers)
+            )
+        return address
 
     def _headers(self, raw: _RawHeaders) -> list[tuple[str, str]]:
         """As text, remembered: an entry's calls all carry the same few sets."""
@@ -191,7 +212,17 @@ class _Response(httpx.Response):
     def __init__(
         self, response: aiohttp.ClientResponse | LeanReply, request: httpx.Request
     ) -> None:
-        super().__init__(response.status, stream=Body(response), request=request)
+        # All that httpx's own constructor sets, which would make headers first.
+        self.status_code = response.status
+        self._request = request
+        self.next_request = None
+        self.extensions = {}
+        self.history = []
+        self.is_closed = False
+        self.is_stream_consumed = False
+        self.default_encoding = "utf-8"
+        self.stream = self._body = Body(response)
+        self._num_bytes_downloaded = 0
         self._raw_headers: Any = response.raw_headers
 
     @property
@@ -204,6 +235,12 @@ class _Response(httpx.Response):
     @headers.setter
     def headers(self, headers: httpx.Headers) -> None:
         self._made, self._raw_headers = headers, None
+
+    async def aclose(self) -> None:
+        """Let go of the connection; nothing once that was done."""
+        if not self.is_closed:
+            self.is_closed = True
+            await self._body.aclose()
 
 
 class _Client(httpx.AsyncClient):

@@ -12,7 +12,15 @@ from millrace.schemas.errors import ErrorInfo
 from millrace.schemas.ids import attempt_id
 from millrace.schemas.message import Message, ToolDefinition
 from millrace.schemas.record import TRACE_HEADER, Frozen, Headers, Instant, Record
-from millrace.schemas.request import OutputSpec, Parameters, ReplayRef, Route, Seconds
+from millrace.schemas.request import (
+    PLAIN_TEXT,
+    PROVIDERS_OWN,
+    OutputSpec,
+    Parameters,
+    ReplayRef,
+    Route,
+    Seconds,
+)
 from millrace.schemas.usage import Money, Usage
 from millrace.schemas.vocabulary import (
     AttemptStatus,
@@ -57,8 +65,11 @@ class Job(Frozen):
     """Texts to turn into vectors, in place of messages."""
     dimensions: Dimensions | None = None
     tools: tuple[ToolDefinition, ...] = ()
-    parameters: Parameters = Parameters()
-    output: OutputSpec = OutputSpec()
+    # Not written where the request said nothing: reading them would be a fifth of reading a call.
+    parameters: Parameters = Field(
+        default=PROVIDERS_OWN, exclude_if=lambda value: value is PROVIDERS_OWN
+    )
+    output: OutputSpec = Field(default=PLAIN_TEXT, exclude_if=lambda value: value is PLAIN_TEXT)
     stream: bool = False
     reply_to: str | None = None
     tags: dict[str, str] = Field(default_factory=dict)
@@ -216,6 +227,7 @@ class Call(Record):
     """Ask this provider for this attempt of this member."""
 
     schema_name: ClassVar[str] = "call"
+    leaves_out_none: ClassVar[bool] = True
 
     job: Job
     plan: Plan

@@ -6,7 +6,6 @@ Values are JSON. The schema's name and version travel in the headers `schema` an
 
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from functools import cache
 from typing import Annotated, Any, ClassVar, Self
 
 import orjson
@@ -87,15 +86,27 @@ class Record(Frozen):
 
     schema_name: ClassVar[str]
     schema_version: ClassVar[int] = 1
+    _own_headers: ClassVar[Headers]
+    leaves_out_none: ClassVar[bool] = False
+    """Whether fields that are None are not written, as for records that only the pipeline reads: a
+    third of a call is fields that nobody has set. Each such field must be None by default."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        """Know a record's headers from the start: they go with each one that is written."""
+        name = getattr(cls, "schema_name", None)
+        if name is not None:
+            version = str(cls.schema_version).encode()
+            cls._own_headers = ((SCHEMA_HEADER, name.encode()), (VERSION_HEADER, version))
 
     def encode(self) -> bytes:
         """Write the record as UTF-8 JSON."""
-        return self.__pydantic_serializer__.to_json(self)
+        return self.__pydantic_serializer__.to_json(self, exclude_none=self.leaves_out_none)
 
     @classmethod
     def kafka_headers(cls) -> Headers:
         """The headers that say what the value is."""
-        return _schema_headers(cls)
+        return cls._own_headers
 
     @classmethod
     def decode(cls, value: bytes, headers: Iterable[tuple[str, bytes | None]] = ()) -> Self:
@@ -114,14 +125,6 @@ class Record(Frozen):
             raise InvalidEventError(
                 f"not a valid {cls.schema_name}: {describe(error)}", code="invalid_request"
             ) from error
-
-
-@cache
-def _schema_headers(schema: type[Record]) -> Headers:
-    return (
-        (SCHEMA_HEADER, schema.schema_name.encode()),
-        (VERSION_HEADER, str(schema.schema_version).encode()),
-    )
 
 
 def _version(raw: bytes | None) -> int:

@@ -133,6 +133,10 @@ class Route(Frozen):
     max_parts: Annotated[int, Field(ge=1, le=MAX_PARTS)] | None = None
     """Into how many parts a request may be divided by `delegate`."""
 
+    def __hash__(self) -> int:
+        """By a part: `weights` cannot be hashed. What cannot be is copied for each request."""
+        return hash((self.strategy, self.providers, self.models, self.hardware))
+
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
         if self.vote_by is not None and (self.vote_by == "field") != (self.vote_field is not None):
@@ -210,6 +214,13 @@ class OutputSpec(Frozen):
         return self
 
 
+PROVIDERS_OWN = Parameters()
+"""Where a request says nothing of its parameters: this very object."""
+
+PLAIN_TEXT = OutputSpec()
+"""Where a request says nothing of its output: this very object."""
+
+
 class ReplayRef(Frozen):
     """Marks a request as sent again by `millrace replay`, apart from live work and spend."""
 
@@ -250,8 +261,8 @@ class Request(Record):
     """The length of those vectors, where the model lets it be chosen; its own when unset."""
     tools: tuple[ToolDefinition, ...] = ()
     route: Route = Route()
-    parameters: Parameters = Parameters()
-    output: OutputSpec = OutputSpec()
+    parameters: Parameters = PROVIDERS_OWN
+    output: OutputSpec = PLAIN_TEXT
     deadline: Instant | None = None
     stream: bool = False
     reply_to: Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$")] | None = None
@@ -281,8 +292,8 @@ class Request(Record):
         meaningless = {
             "stream": self.stream,
             "tools": self.tools,
-            "parameters": self.parameters != Parameters(),
-            "output": self.output != OutputSpec(),
+            "parameters": self.parameters != PROVIDERS_OWN,
+            "output": self.output != PLAIN_TEXT,
             f"route.strategy {route.strategy!r}": route.strategy not in EMBEDDING_STRATEGIES,
             **{f"route.{name}": getattr(route, name) not in _UNSET for name in OF_JOINS},
         }

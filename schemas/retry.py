@@ -15,6 +15,7 @@ class Retry(Record):
     """
 
     schema_name: ClassVar[str] = "retry"
+    leaves_out_none: ClassVar[bool] = True
 
     call: Call
     """As it is to be made: its attempt is the one that follows the failed one."""

@@ -58,3 +58,16 @@ def unchecked(model: Callable[P, M]) -> Callable[P, M]:
         return instance
 
     return cast("Callable[P, M]", make)
+
+
+def changed(model: M, **values: Any) -> M:
+    """Give the model with other values, as its `model_copy` does in twice the time.
+
+    Nothing looks at these values either: they must be what the constructor would store.
+    """
+    instance = object.__new__(type(model))
+    _set_values(instance, model.__dict__ | values)
+    _set_told(instance, model.__pydantic_fields_set__)
+    _set_extra(instance, None)
+    _set_private(instance, None)
+    return instance

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import structlog
 
@@ -17,6 +18,7 @@ log = structlog.get_logger(__name__)
 
 _OVERHEAD_BYTES = 2048
 """What a call takes in memory besides its content."""
+_CALL_VERSION = Call.kafka_headers()[1]
 _QUIET_SECONDS = 10.0
 """A limit that nobody has waited for during this time is not worth speaking of any more."""
 _FRESH_SECONDS = 2.0
@@ -36,13 +38,18 @@ class Arrival:
     problem: PipelineError | None = None
 
     @property
+    def call_json(self) -> bytes | None:
+        """The call as it was read, to be written on; None where a newer version may say more."""
+        source = self.source
+        return source.value if _CALL_VERSION in source.headers else None
+
+    @property
     def size(self) -> int:
         """About how many bytes it takes in memory."""
         return len(self.source.value or b"") + _OVERHEAD_BYTES
 
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
+class Admitted(NamedTuple):
     """A call that may be made now; without reservation it ends without being made."""
 
     arrival: Arrival

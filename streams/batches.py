@@ -36,8 +36,7 @@ class Batches:
         self._cluster = producer.client.cluster
         self._max_record_bytes = max_record_bytes
         self._on_failed = on_failed
-        self._filling: dict[TopicPartition, _Watched] = {}
-        self._places: dict[str, tuple[Any, list[TopicPartition]]] = {}
+        self._places: dict[str, tuple[Any, list[_Place]]] = {}
 
     def append(
         self,
@@ -62,11 +61,13 @@ class Batches:
             or _size(key, value, headers) > self._max_record_bytes
         ):
             return None
-        pending = accumulator._batches.get(place)  # noqa: SLF001
+        pending = accumulator._batches.get(place.at)  # noqa: SLF001
         if pending:
             batch = pending[-1]
         else:
-            batch = accumulator._append_batch(accumulator.create_builder(), place)  # noqa: SLF001
+            batch = accumulator._append_batch(  # noqa: SLF001
+                accumulator.create_builder(), place.at
+            )
         # As its own `append`, which would ask for serializers and a time stamp besides.
         builder = batch._builder  # noqa: SLF001
         if builder._closed:  # noqa: SLF001
@@ -77,32 +78,46 @@ class Batches:
             return None
         builder._relative_offset = index + 1  # noqa: SLF001
         future: asyncio.Future[Any] = batch.future
-        watched = self._filling.get(place)
+        watched = place.filling
         if watched is None or watched.future is not future:
-            watched = self._filling[place] = _Watched(future)
+            watched = place.filling = _Watched(future)
             future.add_done_callback(lambda _: self._ended(place, watched))
         watched.essential |= essential
         return BatchDelivery(future, index)
 
-    def _place(self, topic: str, key: bytes | None, partition: int | None) -> TopicPartition | None:
+    def _place(self, topic: str, key: bytes | None, partition: int | None) -> "_Place | None":
         known = self._cluster._partitions.get(topic)  # noqa: SLF001
         if not known:
             return None
         seen, places = self._places.get(topic, (None, []))
         if seen is not known:
-            places = [TopicPartition(topic, number) for number in sorted(known)]
+            before = {place.at.partition: place for place in places}
+            places = [
+                before.get(number) or _Place(TopicPartition(topic, number))
+                for number in sorted(known)
+            ]
             self._places[topic] = (known, places)
         if partition is not None:
             return places[partition] if 0 <= partition < len(places) else None
         return None if key is None else places[positive_hash(key) % len(places)]
 
-    def _ended(self, place: TopicPartition, watched: "_Watched") -> None:
-        if self._filling.get(place) is watched:
-            del self._filling[place]
+    def _ended(self, place: "_Place", watched: "_Watched") -> None:
+        if place.filling is watched:
+            place.filling = None
         future = watched.future
         error = None if future.cancelled() else future.exception()
         if error is not None and watched.essential:
             self._on_failed(error)
+
+
+class _Place:
+    """A partition, and its newest batch."""
+
+    __slots__ = ("at", "filling")
+
+    def __init__(self, at: TopicPartition) -> None:
+        self.at = at
+        self.filling: _Watched | None = None
 
 
 class _Watched:

@@ -19,7 +19,7 @@ from faust.types.tuples import ConsumerMessage
 from millrace.streams.eager_consumer import EagerConsumer
 from millrace.streams.kafka_settings import IsolationLevel
 
-LONGEST_RUN = 20
+LONGEST_RUN = 40
 """Records; so many that Faust's own work on a run hardly counts for each."""
 
 

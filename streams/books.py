@@ -1,21 +1,20 @@
 """The ledger events of an invocation, made from the call and what became of it."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import NamedTuple
 
 from millrace.schemas.call import Call
 from millrace.schemas.errors import ErrorCode
 from millrace.schemas.ledger import UsageEvent
-from millrace.schemas.unchecked import unchecked
+from millrace.schemas.unchecked import changed, unchecked
 from millrace.schemas.usage import Timing, Usage
 from millrace.schemas.vocabulary import AttemptStatus, CostSource, FinishReason
 
 _event = unchecked(UsageEvent)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spent:
+class Spent(NamedTuple):
     """What an invocation cost and how it ended."""
 
     status: AttemptStatus
@@ -75,17 +74,16 @@ def reserved(
 
 def spent(reservation: UsageEvent, result: Spent) -> UsageEvent:
     """The event that takes the reservation's place once the call has ended."""
-    return reservation.model_copy(
-        update={
-            "event": "spent",
-            "status": result.status,
-            "finish_reason": result.finish_reason,
-            "error_code": result.error_code,
-            "key_alias": result.key_alias,
-            "usage": result.usage,
-            "cost_usd": result.cost_usd,
-            "cost_source": result.cost_source,
-            "timing": result.timing,
-            "finished_at": result.finished_at,
-        }
+    return changed(
+        reservation,
+        event="spent",
+        status=result.status,
+        finish_reason=result.finish_reason,
+        error_code=result.error_code,
+        key_alias=result.key_alias,
+        usage=result.usage,
+        cost_usd=result.cost_usd,
+        cost_source=result.cost_source,
+        timing=result.timing,
+        finished_at=result.finished_at,
     )

@@ -79,15 +79,24 @@ class CallRecords:
         await chunks.close(_chunk_end(call, status, finish_reason))
 
     async def end(
-        self, outcome: AttemptOutcome, chunks: ChunkStream, reservation: UsageEvent, result: Spent
+        self,
+        outcome: AttemptOutcome,
+        chunks: ChunkStream,
+        reservation: UsageEvent,
+        result: Spent,
+        *,
+        call_json: bytes | None = None,
     ) -> None:
-        """End an attempt that was made, and whose chunks have been closed."""
+        """End an attempt that was made, and whose chunks have been closed.
+
+        `call_json` is its call as it was read, if it was.
+        """
         call = outcome.call
         settled = await self._settle(
             call, outcome.invocation, cost_usd=result.cost_usd, usage=result.usage
         )
         event = spent(reservation, result)
-        await self._publish_outcome(outcome, chunks, event, settled=settled)
+        await self._publish_outcome(outcome, chunks, event, settled=settled, call_json=call_json)
 
     async def book(
         self, call: Call, chunks: ChunkStream, reservation: UsageEvent, result: Spent
@@ -113,12 +122,13 @@ class CallRecords:
         event: UsageEvent | None = None,
         *,
         settled: Sequence[Delivery] = (),
+        call_json: bytes | None = None,
     ) -> None:
         # What was sent patiently first: once that is there, the others need not be waited for.
         deliveries = [*settled]
         if event is not None:
             deliveries.append(await self._send_ledger(outcome.call, event, self.patient))
-        deliveries.append(await self._send_outcome(outcome))
+        deliveries.append(await self._send_outcome(outcome, call_json))
         await all_delivered((*deliveries, *chunks.deliveries))
         if event is not None:
             self.on_spent(event)
@@ -154,11 +164,14 @@ class CallRecords:
             self.topics.usage, event, key=ledger_key(call), headers=call.job.trace_headers()
         )
 
-    async def _send_outcome(self, outcome: AttemptOutcome) -> Delivery:
+    async def _send_outcome(self, outcome: AttemptOutcome, call_json: bytes | None) -> Delivery:
         topic, key = self.topics.outcomes, outcome.request_id
         headers = outcome.call.job.trace_headers()
         try:
-            return await self.publisher.publish(topic, outcome, key=key, headers=headers)
+            value = None if call_json is None else outcome.encode_around(call_json)
+            return await self.publisher.publish(
+                topic, outcome, key=key, headers=headers, value=value
+            )
         except BrokerError as error:
             if error.code != "too_large":
                 raise

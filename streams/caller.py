@@ -15,6 +15,7 @@ from millrace.providers.running_loop import running_loop
 from millrace.schemas.call import Call
 from millrace.streams import crash_points
 from millrace.streams.admission import Admission, Arrival
+from millrace.streams.alarm import Alarm
 from millrace.streams.attempts import Attempts
 from millrace.streams.committing import Committing
 from millrace.streams.crash_points import CrashPoint
@@ -34,8 +35,9 @@ from millrace.streams.unfinished import Unfinished
 log = structlog.get_logger(__name__)
 
 _POLL_MS = 250
-_MOST_AT_ONCE = 64
-"""Records taken up in one go: reading them keeps every stream of the process waiting."""
+_MOST_AT_ONCE = 16
+"""Records taken up, and calls begun, in one turn of the event loop: what has been answered
+meanwhile waits for its end, and so do the calls that take its place."""
 _LOOK_SECONDS = 0.25
 """How often waiting calls are looked through for those that have expired or were cancelled."""
 
@@ -96,16 +98,18 @@ class Caller:
             now=monotonic,
         )
         self._admission = admission
-        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(self._look)
+        self._beginning = False
+        """Whether calls will be begun in the next turn of the event loop."""
         self._unfinished = Unfinished()
         self._tasks: dict[asyncio.Task[None], _Begun] = {}
         self._attempts = attempts
-        self._place_free = asyncio.Event()
+        self._read_on = asyncio.Event()
         self._places = Places(
             in_flight,
             now=monotonic,
             may_take=lambda: self._holding.leased,
-            on_room=self._on_room,
+            on_room=self._begin_soon,
         )
         self._failure: asyncio.Future[None] | None = None
         self._stopping = asyncio.Event()
@@ -139,7 +143,7 @@ class Caller:
     def allow(self, in_flight: int) -> None:
         """Make so many calls at once from now on; those under way go on."""
         self._places.limit = in_flight
-        self._begin_waiting()
+        self._begin_soon()
 
     async def lag(self) -> int:
         """How many calls of the assigned partitions have not been begun."""
@@ -158,7 +162,7 @@ class Caller:
     def stop(self) -> None:
         """Take no more calls; `run` returns once those in flight have ended."""
         self._stopping.set()
-        self._place_free.set()
+        self._read_on.set()
 
     async def run(self) -> None:
         """Work until stopped, then drain and commit.
@@ -183,7 +187,7 @@ class Caller:
                 # Also where it was not told to stop: what is broken off makes room for others.
                 self._stopping.set()
                 await self._break_off(set(self._tasks))
-                self._set_alarm(None)
+                self._alarm.off()
             await self._commits.now()
         except KafkaError as error:
             raise translate(error, f"read {self._topic!r}") from error
@@ -213,79 +217,78 @@ class Caller:
             if Partition(*at) in self._holding:
                 for record in records:
                     self._take_up(record)
-        self._begin_waiting()
+        self._begin_soon()
 
     async def _wait_for_room(self) -> None:
         """Pause the partitions until calls have ended; the group still hears from us."""
         consumer = self._consumer
         while not self._admission.low and not self._stopping.is_set():
-            self._place_free.clear()
+            self._read_on.clear()
             # Asked each time: partitions that a rebalance brings back are not paused any more.
             fresh = consumer.assignment() - consumer.paused()
             if fresh:
                 consumer.pause(*fresh)
             try:
-                await asyncio.wait_for(self._place_free.wait(), timeout=_POLL_MS / 1000)
+                await asyncio.wait_for(self._read_on.wait(), timeout=_POLL_MS / 1000)
             except TimeoutError:
                 # A poll with everything paused tells the group that this member is alive; only
                 # partitions that came in a rebalance a moment ago can answer it.
                 await self._take(timeout_ms=0, max_records=1)
             if self._failure is not None and self._failure.done():
                 break
-        paused = consumer.paused()
-        if paused:
+        if paused := consumer.paused():
             consumer.resume(*paused)
 
-    def _begin_waiting(self) -> None:
-        """Begin calls as far as there are places for them.
+    def _begin_soon(self) -> None:
+        """Begin calls as far as there are places for them, some in each turn of the event loop."""
+        if not self._beginning:
+            self._beginning = True
+            running_loop().call_soon(self._begin_some)
+
+    def _begin_some(self) -> None:
+        """Begin the next few.
 
         A call leaves its place when the provider has answered; its records may still be on their
         way to the broker then, which is bounded apart.
         """
+        self._beginning = False
         if self._stopping.is_set():
             return
         held_for = None
-        # Looked at again at the next alarm: the group's answer says whose the calls are.
-        while (
-            self._places.room
-            and self._holding.leased
-            and self._unfinished.leaves_room(self._places.limit)
-        ):
+        for _ in range(_MOST_AT_ONCE):
+            if (
+                not self._places.room
+                # Looked at again at the next alarm: the group's answer says whose the calls are.
+                or not self._holding.leased
+                or not self._unfinished.leaves_room(self._places.limit)
+            ):
+                break
             admitted = self._admission.next()
             if admitted is None:
                 held_for = self._admission.retry_in
                 break
             self._begin(admitted.arrival, self._places.begin(admitted.reservation))
+        else:
+            self._begin_soon()
+        if self._admission.low:
+            self._read_on.set()
         if len(self._admission) or self._places.preparing:
-            self._set_alarm(_LOOK_SECONDS if held_for is None else min(held_for, _LOOK_SECONDS))
-
-    def _set_alarm(self, seconds: float | None) -> None:
-        """Look again after so long at the latest, or not of itself."""
-        loop = running_loop()
-        alarm = self._alarm
-        if alarm is not None:
-            if seconds is not None and alarm.when() <= loop.time() + seconds:
-                return
-            alarm.cancel()
-            self._alarm = None
-        if seconds is not None:
-            self._alarm = loop.call_later(seconds, self._look)
+            self._alarm.within(_LOOK_SECONDS if held_for is None else min(held_for, _LOOK_SECONDS))
 
     def _look(self) -> None:
         """End what has expired or was cancelled while it waited, and begin what may begin now."""
-        self._alarm = None
         # The partitions may be leased again.
         self._places.hand_out()
         if self._stopping.is_set():
             if self._places.preparing:
-                self._set_alarm(_LOOK_SECONDS)
+                self._alarm.within(_LOOK_SECONDS)
             return
         if self._holding.leased:
             for arrival in self._admission.over():
                 # It asks nobody, so it needs no place.
                 self._begin(arrival)
         self._admission.report()
-        self._begin_waiting()
+        self._begin_soon()
 
     def _take_up(self, record: Any) -> None:
         source = raw_record(record)
@@ -310,16 +313,12 @@ class Caller:
         self._unfinished.begin(arrival.size)
         task.add_done_callback(self._ended)
 
-    def _on_room(self) -> None:
-        self._begin_waiting()
-        self._place_free.set()
-
     def _ended(self, task: "asyncio.Task[None]") -> None:
         arrival, place = self._tasks.pop(task)
         self._unfinished.end(arrival.size)
         if place is not None:
             self._leave(place)
-        self._on_room()
+        self._begin_soon()
         self._note_failure(task)
 
     def _note_failure(self, task: "asyncio.Task[None]") -> None:
@@ -329,17 +328,18 @@ class Caller:
         error = task.exception()
         if error is not None and self._failure is not None and not self._failure.done():
             self._failure.set_exception(error)
+            self._read_on.set()
 
     async def _work_off(self, arrival: Arrival, place: Place | None) -> None:
         if arrival.problem is not None:
             await (await self._set_aside(arrival.source, arrival.problem))
         elif arrival.call is not None:
-            await self._make_once(arrival.call, arrival.input_tokens, place)
+            await self._make_once(arrival, arrival.call, place)
         if crash_points.armed:
             crash_points.reach(CrashPoint.CALL_ACKNOWLEDGED)
         self._commits.finish(arrival.partition, arrival.source.offset)
 
-    async def _make_once(self, call: Call, input_tokens: int, place: Place | None) -> None:
+    async def _make_once(self, arrival: Arrival, call: Call, place: Place | None) -> None:
         if place is not None and self._attempts.is_running(call.attempt_id):
             # It waits for the one that was read before, and keeps no other call from beginning.
             self._leave(place)
@@ -348,7 +348,9 @@ class Caller:
         async def make() -> bool:
             own = self._places.begin() if place is None else place
             try:
-                return await self._exchange.run(call, place=own, input_tokens=input_tokens)
+                return await self._exchange.run(
+                    call, place=own, input_tokens=arrival.input_tokens, call_json=arrival.call_json
+                )
             finally:
                 self._leave(own)
 

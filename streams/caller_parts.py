@@ -28,6 +28,7 @@ from millrace.streams.conversation import Conversation
 from millrace.streams.dead_letters import utc_now
 from millrace.streams.exchange import Exchange
 from millrace.streams.following import caller_follows, limiter_follows
+from millrace.streams.loop_turns import LoopTurns
 from millrace.streams.parts import Parts
 from millrace.streams.quotas import Quotas
 from millrace.streams.reckoning import Price, Reckoning
@@ -40,6 +41,8 @@ _LEAST_AHEAD = 16
 _MOST_AHEAD = 2000
 _BYTES_AHEAD = 32 * 1024 * 1024
 """How many calls a caller reads ahead, so that it has some to choose from."""
+_ENDED_AT_ONCE = 16
+"""Calls whose answers are booked in one turn of the event loop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +80,7 @@ class CallerParts:
         """The caller role: one for each provider entry, each following new settings."""
         shared = self.shared
         records = self._records(entries)
+        turns = LoopTurns(each=_ENDED_AT_ONCE)
         made = []
         limiters = []
         for name, entry in shared.settings.enabled_providers.items():
@@ -106,6 +110,7 @@ class CallerParts:
                 retrying=self._retrying(called, cancellations),
                 quotas=Quotas(limiter=limiter),
                 cancellations=cancellations,
+                turns=turns,
                 clock=utc_now,
                 new_id=uuid7,
             )

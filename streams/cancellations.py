@@ -1,8 +1,8 @@
 """Which work is to be stopped: known to every caller process."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import timedelta
 
 import structlog
@@ -29,11 +29,9 @@ class Cancellations:
         self._window = window
         self._clock = clock
         self._members: OrderedDict[str, tuple[frozenset[int], float]] = OrderedDict()
-        self._watchers: dict[str, dict[int, Callable[[], None]]] = {}
-        self._next_watcher = 0
+        self._watchers: dict[str, list[_Watcher]] = {}
         self.revision = 0
         """Grows with each cancellation, for those who look now and then."""
-        self._who: dict[int, int] = {}
 
     def add(self, cancellation: Cancellation) -> None:
         """Remember a cancellation and stop what it names."""
@@ -46,9 +44,9 @@ class Cancellations:
         horizon = now - self._window.total_seconds()
         while self._members and next(iter(self._members.values()))[1] < horizon:
             self._members.popitem(last=False)
-        for watcher, stop in list(self._watchers.get(request_id, {}).items()):
-            if self.covers(request_id, self._who[watcher]):
-                stop()
+        for watcher in list(self._watchers.get(request_id, ())):
+            if self.covers(request_id, watcher.member):
+                watcher.stop()
 
     def covers(self, request_id: str, member: int) -> bool:
         """Whether this member's work is to be stopped."""
@@ -61,21 +59,38 @@ class Cancellations:
             return None
         return "request" if _ALL in self._members[request_id][0] else "member"
 
-    @contextmanager
-    def watching(self, request_id: str, member: int, stop: Callable[[], None]) -> Iterator[None]:
+    def watching(
+        self, request_id: str, member: int, stop: Callable[[], None]
+    ) -> AbstractContextManager[None]:
         """Call `stop` if the work is cancelled within the block."""
-        watcher = self._next_watcher
-        self._next_watcher += 1
-        self._who[watcher] = member
-        self._watchers.setdefault(request_id, {})[watcher] = stop
-        try:
-            yield
-        finally:
-            del self._who[watcher]
-            watchers = self._watchers[request_id]
-            del watchers[watcher]
-            if not watchers:
-                del self._watchers[request_id]
+        return _Watcher(self._watchers, request_id, member, stop)
+
+
+class _Watcher:
+    """Somebody who wants to hear of a cancellation, while a block runs: each call is one."""
+
+    __slots__ = ("_all", "_request_id", "member", "stop")
+
+    def __init__(
+        self,
+        watchers: "dict[str, list[_Watcher]]",
+        request_id: str,
+        member: int,
+        stop: Callable[[], None],
+    ) -> None:
+        self._all = watchers
+        self._request_id = request_id
+        self.member = member
+        self.stop = stop
+
+    def __enter__(self) -> None:
+        self._all.setdefault(self._request_id, []).append(self)
+
+    def __exit__(self, *_: object) -> None:
+        watchers = self._all[self._request_id]
+        watchers.remove(self)
+        if not watchers:
+            del self._all[self._request_id]
 
 
 class CancellationReader:

@@ -35,7 +35,8 @@ class ChunkStream:
         self._sequence = 0
         self._timer: asyncio.Handle | None = None
         self._timed_flush: asyncio.Task[None] | None = None
-        self._lock = asyncio.Lock()
+        self._lock: asyncio.Lock | None = None
+        """Of who waits for room; made when somebody has to."""
         self.deliveries: list[Delivery] = []
 
     @property
@@ -99,7 +100,7 @@ class ChunkStream:
 
     def _flush_now(self, *, end: ChunkEnd | None) -> bool:
         """Flush where that need not wait, which is nearly always; False, and nothing done, else."""
-        if self._lock.locked():
+        if self._lock is not None and self._lock.locked():
             return False
         if end is not None or self._gathered:
             chunk = self._next_chunk(end)
@@ -120,6 +121,8 @@ class ChunkStream:
 
     async def _flush(self, *, end: ChunkEnd | None) -> None:
         # The lock keeps a chunk from overtaking the one before it while the buffer is full.
+        if self._lock is None:
+            self._lock = asyncio.Lock()
         async with self._lock:
             if end is None and not self._gathered:
                 return

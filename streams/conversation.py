@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from contextlib import aclosing
 from dataclasses import dataclass
 
 import structlog
@@ -127,7 +126,8 @@ class Conversation:
             token_probabilities=_wants_probabilities(call),
             quota=quota,
         )
-        async with aclosing(self.provider.ask(request)) as events:
+        events = self.provider.ask(request)
+        try:
             async for event in events:
                 if isinstance(event, Completion):
                     reply.completion = event
@@ -153,6 +153,8 @@ class Conversation:
                         arguments=event.arguments,
                     )
                     await chunks.add(tool_call=piece)
+        finally:
+            await events.aclose()
 
 
 def _wants_probabilities(call: Call) -> bool:

@@ -4,7 +4,7 @@ import base64
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import orjson
 
@@ -26,9 +26,8 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class RawRecord:
-    """A record as it lies on a topic."""
+class RawRecord(NamedTuple):
+    """A record as it lies on a topic. A tuple, as one is made of each record that is read."""
 
     topic: str
     partition: int

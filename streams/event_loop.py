@@ -8,11 +8,13 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-_YOUNG_OBJECTS = 20_000
-_YOUNG_PER_MIDDLE = 20
-_MIDDLE_PER_OLD = 50
-"""Python's 700, 10 and 10 are for small programs: here a hundred calls in flight hold more than
-that, so that each collection finds everything still in use."""
+_YOUNG_OBJECTS = 200_000
+_YOUNG_PER_MIDDLE = 5
+_MIDDLE_PER_OLD = 20
+"""Python's 700, 10 and 10 are for small programs: here some thousand requests under way hold a
+hundred thousand objects, so that each collection finds nearly everything still in use, and leaves
+the processor's caches full of what is not needed next. What nobody holds any more and only a
+collection finds (cycles: a connection that broke) may take up to about 50 MB until then."""
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from millrace.providers.backoff import GiveUp, RetryHere, Verdict
 from millrace.providers.circuit import Permit
@@ -25,6 +25,7 @@ from millrace.streams.chunk_stream import ChunkStream
 from millrace.streams.conversation import Conversation
 from millrace.streams.crash_points import CrashPoint
 from millrace.streams.dead_letters import Clock
+from millrace.streams.loop_turns import LoopTurns
 from millrace.streams.places import Place
 from millrace.streams.quotas import Quotas
 from millrace.streams.reckoning import Reckoning, Reply
@@ -38,8 +39,7 @@ _LONGEST_WAIT_SECONDS = 60.0
 """For a call that is put off because of a rate limit; it asks anew then."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Begun:
+class _Begun(NamedTuple):
     """A call under way."""
 
     call: Call
@@ -51,6 +51,8 @@ class _Begun:
     reply: Reply
     start: float
     """When it was about to be reserved, by the performance counter."""
+    call_json: bytes | None
+    """The call as it was read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,8 @@ class _Try:
     call: Call
     quota: Reservation | None
     input_tokens: int | None
+    call_json: bytes | None = None
+    """The call as it was read, if it was."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -82,6 +86,8 @@ class Exchange:
     retrying: Retrying
     quotas: Quotas
     cancellations: Cancellations
+    turns: LoopTurns
+    """For what comes after an answer, as other calls wait for theirs, or to be sent."""
     clock: Clock
     new_id: NewId
 
@@ -95,13 +101,15 @@ class Exchange:
         *,
         place: Place | None = None,
         input_tokens: int | None = None,
+        call_json: bytes | None = None,
     ) -> bool:
         """Make the call and say how it ended.
 
         Its `place` is taken when the reservation is acknowledged, and left when the provider is
         done. What the place has reserved of the rate limit is settled, or given back, whatever
         happens; a call without one reserves for itself and waits for nobody. `input_tokens` is
-        their estimate, made here if it is not given.
+        their estimate, made here if it is not given. Given `call_json`, the call as it was read,
+        its outcome holds those bytes, and the call is not written anew.
 
         Returns whether this attempt is over; False if it was put off as it is, because its
         model must not be asked now.
@@ -113,7 +121,8 @@ class Exchange:
         Raises:
             BrokerError: A record cannot be written; the call must stay uncommitted.
         """
-        current = _Try(call, None if place is None else place.quota, input_tokens)
+        quota = None if place is None else place.quota
+        current = _Try(call, quota, input_tokens, call_json)
         while isinstance(next_try := await self._attempt(current, place), _Try):
             current = next_try
         return next_try == "over" or current.call is not call
@@ -169,6 +178,7 @@ class Exchange:
             chunks=self.records.chunk_stream(call, invocation),
             reply=reply,
             start=time.perf_counter(),
+            call_json=current.call_json,
         )
         try:
             if place is not None:
@@ -197,6 +207,12 @@ class Exchange:
         verdict = self._verdict(begun)
         if isinstance(verdict, GiveUp) or error is None:
             _leave(place)
+            try:
+                await self.turns.wait()
+            except asyncio.CancelledError:
+                # It has been answered, and nobody shall pay for that without an answer.
+                await _finish_despite_cancellation(self._conclude(begun, result, error))
+                raise
             await self._conclude(begun, result, error)
             return None
         seconds = verdict.seconds
@@ -294,7 +310,9 @@ class Exchange:
             chunks=begun.chunks.written,
             finished_at=result.finished_at,
         )
-        await self.records.end(outcome, begun.chunks, begun.reservation, result)
+        await self.records.end(
+            outcome, begun.chunks, begun.reservation, result, call_json=begun.call_json
+        )
 
 
 def _leave(place: Place | None) -> None:

@@ -96,15 +96,16 @@ class Metrics:
         if event.error_code is not None:
             self._errors.add((*name, event.error_code))
         usage = event.usage
-        for kind, tokens in (
-            ("input", usage.input_tokens),
-            ("cached", usage.cached_tokens),
-            ("cache_write", usage.cache_write_tokens),
-            ("output", usage.output_tokens),
-            ("reasoning", usage.reasoning_tokens),
-        ):
-            if tokens:
-                self._tokens.add((*name, kind), tokens)
+        if usage.input_tokens:
+            self._tokens.add((*name, "input"), usage.input_tokens)
+        if usage.cached_tokens:
+            self._tokens.add((*name, "cached"), usage.cached_tokens)
+        if usage.cache_write_tokens:
+            self._tokens.add((*name, "cache_write"), usage.cache_write_tokens)
+        if usage.output_tokens:
+            self._tokens.add((*name, "output"), usage.output_tokens)
+        if usage.reasoning_tokens:
+            self._tokens.add((*name, "reasoning"), usage.reasoning_tokens)
         if event.cost_usd is None:
             self._unpriced.add(name)
         else:

@@ -95,22 +95,27 @@ class Publisher:
         headers: Iterable[tuple[str, bytes | None]] = (),
         partition: int | None = None,
         essential: bool = True,
+        value: bytes | None = None,
     ) -> Delivery:
         """Hand a record to the producer; what is returned ends with its delivery.
 
-        One that is not `essential` fails alone: `on_failure` does not hear of it.
+        One that is not `essential` fails alone: `on_failure` does not hear of it. `value` is the
+        record as it is to be written, for who has its JSON already.
 
         Raises:
             PipelineError: There is no such topic.
             BrokerError: The record can never be sent, or the producer has failed.
         """
+        value = record.encode() if value is None else value
+        listed = [*record.kafka_headers(), *headers]
+        raw_key = key.encode() if isinstance(key, str) else key
+        added = self._batches.append(
+            topic, value, key=raw_key, headers=listed, partition=partition, essential=essential
+        )
+        if added is not None:
+            return added
         return await self.publish_bytes(
-            topic,
-            record.encode(),
-            key=key.encode() if isinstance(key, str) else key,
-            headers=[*record.kafka_headers(), *headers],
-            partition=partition,
-            essential=essential,
+            topic, value, key=raw_key, headers=listed, partition=partition, essential=essential
         )
 
     def publish_now(

@@ -24,12 +24,12 @@ def raw_record(record: Any, *, clock: Callable[[], float] = time.time) -> RawRec
     now = clock()
     timed = _FIRST_MS <= millis <= now * 1000 + _AHEAD_MS
     return RawRecord(
-        topic=record.topic,
-        partition=record.partition,
-        offset=record.offset,
-        timestamp=datetime.fromtimestamp(millis / 1000 if timed else now, UTC),
-        key=record.key,
-        value=record.value,
-        headers=tuple(record.headers),
-        timed=timed,
+        record.topic,
+        record.partition,
+        record.offset,
+        datetime.fromtimestamp(millis / 1000 if timed else now, UTC),
+        record.key,
+        record.value,
+        tuple(record.headers),
+        timed,
     )

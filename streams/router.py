@@ -71,7 +71,8 @@ class Router:
         """
         body = _parse(source)
         origin = origin_of(source)
-        key = _routing_key(body)
+        readable_id = _readable_id(body)
+        key = _routing_key(body, readable_id)
         misplaced = key is not None and partition_of(key, self.partitions) != source.partition
         if misplaced and not was_moved(source):
             # A name that cannot be written as it was means nothing here; the original has it.
@@ -83,7 +84,7 @@ class Router:
                 )
             )
             return
-        request_id = _readable_id(body) or origin.request_id()
+        request_id = readable_id or origin.request_id()
         try:
             digest = _digest(body)
         except InvalidEventError as error:
@@ -293,7 +294,7 @@ def _readable_id(body: dict[str, Any]) -> str | None:
     return value if isinstance(value, str) and is_request_id(value) else None
 
 
-def _routing_key(body: dict[str, Any]) -> bytes | None:
+def _routing_key(body: dict[str, Any], readable_id: str | None) -> bytes | None:
     conversation = body.get("conversation_id")
-    key = conversation if isinstance(conversation, str) and conversation else _readable_id(body)
+    key = conversation if isinstance(conversation, str) and conversation else readable_id
     return key.encode() if key else None

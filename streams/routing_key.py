@@ -1,8 +1,8 @@
 """Which partition a request belongs on, whatever client wrote it."""
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from millrace.client.key_hash import positive_hash
 from millrace.schemas.ids import request_id_at
@@ -16,8 +16,7 @@ _ORIGIN = re.compile(rb"(.+)/([0-9]{1,5})/([0-9]{1,18})/([0-9]{13})")
 """Times of 13 digits are those from 2001 to 2286."""
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """Where and when a request was first written."""
 
     topic: str

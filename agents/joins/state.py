@@ -1,7 +1,6 @@
 """What a join keeps of a request, and what follows from a record about it."""
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -95,8 +94,7 @@ class JoinState(Frozen):
         return self.model_copy(update={"members": {**self.members, number: member}})
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """What follows from a record: the state to keep, and what to send."""
 
     state: JoinState | None

@@ -71,9 +71,10 @@ def seems_refused(text: str) -> bool:
     """Whether the answer begins by saying that there will be none."""
     opening = text[:_REFUSAL_CHARS].lower()
     # The expression takes ten times as long as this, and nearly every answer stops here.
-    if not any(mark in opening for mark in _REFUSAL_MARKS):
-        return False
-    return _REFUSAL.search(opening) is not None
+    for mark in _REFUSAL_MARKS:
+        if mark in opening:
+            return _REFUSAL.search(opening) is not None
+    return False
 
 
 def no_refusal(answer: Answer) -> Verdict:

@@ -1,7 +1,7 @@
 """What reading and writing a wire's JSON documents has in common, whatever they are about."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -22,8 +22,7 @@ class ReplyLimits:
     """All bytes of one reply."""
 
 
-@dataclass(frozen=True, slots=True)
-class EncodedRequest:
+class EncodedRequest(NamedTuple):
     """A request in the wire's dialect: the path below the base URL and the JSON body."""
 
     path: str
@@ -39,9 +38,12 @@ def parse(payload: bytes) -> Any:
     try:
         return orjson.loads(payload)
     except orjson.JSONDecodeError as error:
-        raise ReplyInvalidError(
-            f"a piece of the reply ({len(payload)} bytes) is not JSON in UTF-8"
-        ) from error
+        raise no_json(payload) from error
+
+
+def no_json(payload: bytes) -> ReplyInvalidError:
+    """The error for what is no JSON document."""
+    return ReplyInvalidError(f"a piece of the reply ({len(payload)} bytes) is not JSON in UTF-8")
 
 
 def misshapen(error: Exception) -> ReplyInvalidError:

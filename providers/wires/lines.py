@@ -132,14 +132,19 @@ class SseDecoder:
 
     def _whole_events(self, piece: bytes) -> list[bytes] | None:
         """The data of a piece that is nothing but whole events of one line each, cut at once."""
-        if self._data or not self._lines.is_empty or not piece.endswith(b"\n\n") or b"\r" in piece:
+        if (
+            self._data
+            or not self._lines.is_empty
+            or not piece.startswith(b"data: ")
+            or not piece.endswith(b"\n\n")
+            or b"\r" in piece
+            or len(piece) > self._max_bytes
+        ):
             return None
-        events = piece[:-2].split(b"\n\n")
-        data = []
-        for event in events:
-            if not event.startswith(b"data: ") or b"\n" in event or len(event) > self._max_bytes:
-                return None
-            data.append(event[6:])
+        data = piece[6:-2].split(b"\n\ndata: ")
+        # Two line ends an event, and none within: each was cut where it should be.
+        if piece.count(b"\n") != 2 * len(data):
+            return None
         self._started = True
         return data
 

@@ -13,6 +13,7 @@ import orjson
 
 from millrace.providers.failures import from_document
 from millrace.providers.protocol import ProviderEvent, UsageSoFar
+from millrace.providers.wires.documents import MISSHAPEN
 from millrace.providers.wires.frames import EventFrames
 from millrace.providers.wires.openai_usage import openai_cost, openai_usage, proxied_cost
 from millrace.providers.wires.wire import Reply, ReplyLimits
@@ -78,18 +79,27 @@ class OpenAiReply(Reply):
             yield from self._count(usage)
 
     def _plain_text(self, document: Any) -> str | None:
-        if (
-            self._model is None
-            or self._frames.whole
-            or type(document) is not dict
-            or document.get("usage")
-            or document.get("error")
-            or "x_groq" in document
-        ):
+        try:
+            (choice,) = document["choices"]
+            delta = choice["delta"]
+            text = delta["content"]
+            if (
+                type(text) is not str
+                or not text
+                or len(delta) != 1
+                or choice.get("finish_reason")
+                or choice.get("index")
+                or choice.get("logprobs")
+                or document.get("usage")
+                or document.get("error")
+                or "x_groq" in document
+                or self._model is None
+                or self._frames.whole
+            ):
+                return None
+        except MISSHAPEN:
             return None
-        text = _only_text(document.get("choices"))
-        if text is not None:
-            self._text.append(text)
+        self._text.append(text)
         return text
 
     def _count(self, usage: dict[str, Any]) -> Iterator[ProviderEvent]:
@@ -188,20 +198,6 @@ class OpenAiReply(Reply):
     def _reported_cost(self) -> Decimal | None:
         cost = openai_cost(self._raw_usage) if self._raw_usage else None
         return proxied_cost(self._proxy_cost) if cost is None else cost
-
-
-def _only_text(choices: Any) -> str | None:
-    """The text of a single choice that says nothing else."""
-    if type(choices) is not list or len(choices) != 1 or type(choices[0]) is not dict:
-        return None
-    choice = choices[0]
-    delta = choice.get("delta")
-    if type(delta) is not dict or len(delta) != 1:
-        return None
-    if choice.get("finish_reason") or choice.get("index") or choice.get("logprobs"):
-        return None
-    text = delta.get("content")
-    return text if type(text) is str and text else None
 
 
 def _is_bare_error(document: dict[str, Any]) -> bool:

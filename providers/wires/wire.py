@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any, ClassVar, Protocol
 
+import orjson
+
 from millrace.providers.failures import truncated
 from millrace.providers.protocol import (
     Completion,
@@ -19,6 +21,7 @@ from millrace.providers.wires.documents import (
     ReplyLimits,
     count,
     misshapen,
+    no_json,
     parse,
 )
 from millrace.providers.wires.embeddings import EmbeddingWire
@@ -86,12 +89,18 @@ class Reply(ABC):
         if self._received > self._limits.max_reply_bytes:
             raise too_long(self._limits.max_reply_bytes)
         text: list[str] = []
+        end_mark, plain_text = self.end_mark, self._plain_text
         try:
             for payload in self._frames.feed(piece):
-                if self._ends_with(payload):
+                if self.ended or (end_mark is not None and payload.startswith(end_mark)):
+                    self.ended = True
                     break
-                document = parse(payload)
-                plain = self._plain_text(document)
+                # Here, not by `parse`: a call for each token.
+                try:
+                    document = orjson.loads(payload)
+                except orjson.JSONDecodeError as error:
+                    raise no_json(payload) from error
+                plain = plain_text(document)
                 if plain is None:
                     yield from self._joined(document, text)
                 else:
@@ -102,11 +111,6 @@ class Reply(ABC):
             raise
         if text:
             yield TextDelta("".join(text))
-
-    def _ends_with(self, payload: bytes) -> bool:
-        if self.end_mark is not None and payload.startswith(self.end_mark):
-            self.ended = True
-        return self.ended
 
     def _joined(self, document: Any, text: list[str]) -> Iterator[ProviderEvent]:
         """The events of a payload but its text, which goes to `text` and comes before others."""

@@ -1,6 +1,5 @@
 """A plan that is remembered is the plan that would be made anew."""
 
-from dataclasses import replace
 from typing import Any
 
 from hypothesis import given, settings
@@ -75,7 +74,7 @@ def planner(told: dict[str, ModelHealth]) -> PlanRoute:
 
 def planned(by: PlanRoute, job: Job, route: Route, guessed: bool) -> Plan | str:
     """The plan, or why there is none."""
-    guess = replace(classify_task(job.messages), task=job.task) if guessed else None
+    guess = classify_task(job.messages)._replace(task=job.task) if guessed else None
     try:
         return by.plan(job, route, guess)
     except InvalidEventError as error:

@@ -75,6 +75,17 @@ def test_an_outcome_says_itself_what_it_is(name: str) -> None:
     assert decode_outcome(golden(name)) == EXAMPLES[name]
 
 
+@pytest.mark.parametrize("name", ["outcome", "outcome-inputs"])
+def test_an_outcome_around_its_call_s_bytes_is_the_same(name: str) -> None:
+    """Also around bytes that are written otherwise."""
+    outcome = EXAMPLES[name]
+    assert isinstance(outcome, AttemptOutcome)
+    spaced = outcome.call.model_dump_json(indent=1).encode()
+
+    assert outcome.encode_around(outcome.call.encode()) == outcome.encode()
+    assert decode_outcome(outcome.encode_around(spaced)) == outcome
+
+
 def test_every_record_and_every_field_has_an_example() -> None:
     """A field that is added gets its place in a golden file."""
     for name, record in RECORDS.items():

@@ -5,7 +5,7 @@ from pipeline_examples import EXAMPLES, OUTPUT
 
 from millrace.schemas.call import Job
 from millrace.schemas.record import Frozen, Record
-from millrace.schemas.unchecked import unchecked
+from millrace.schemas.unchecked import changed, unchecked
 from millrace.schemas.usage import Timing
 
 
@@ -27,6 +27,20 @@ def test_a_model_made_unchecked_is_written_as_one_that_was_checked(name: str) ->
         assert made == checked
         assert made.encode() == checked.encode()
         assert made.model_copy(update=required) == checked
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_model_that_was_changed_is_a_copy_with_other_values(name: str) -> None:
+    """As its own `model_copy` makes it; the model itself stays as it was."""
+    before = EXAMPLES[name]
+    field = next(iter(type(before).model_fields))
+    written = before.encode()
+    after = changed(before, **{field: getattr(before, field)})
+    other = changed(before, **{field: "another"})
+
+    assert (after, after.encode()) == (before, written)
+    assert other == before.model_copy(update={field: "another"})
+    assert before.encode() == written
 
 
 def test_aliases_and_nested_models_are_kept() -> None:

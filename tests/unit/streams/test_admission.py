@@ -8,6 +8,7 @@ from structlog.testing import capture_logs
 
 from millrace.providers.rate_limit import RateLimiter, RateLimits
 from millrace.schemas.call import Call
+from millrace.schemas.record import SCHEMA_HEADER, VERSION_HEADER, Headers
 from millrace.streams.admission import Admission
 from millrace.streams.dead_letters import RawRecord
 from millrace.streams.lanes import LaneSettings
@@ -62,6 +63,28 @@ def record(call: Call, *, offset: int, partition: int = 0) -> RawRecord:
     return make_raw(
         call.encode(), offset=offset, partition=partition, key=b"k", topic="llm.calls.openai"
     )
+
+
+@pytest.mark.parametrize(
+    ("headers", "known"),
+    [
+        (Call.kafka_headers(), True),
+        ((), False),
+        (((SCHEMA_HEADER, b"call"), (VERSION_HEADER, b"2")), False),
+    ],
+)
+def test_a_call_is_written_on_as_it_was_read_where_all_of_it_is_known(
+    headers: Headers, known: bool
+) -> None:
+    """A newer version's call may hold fields that no outcome of ours may."""
+    source = record(make_call(), offset=0)._replace(headers=headers)
+    bench = Bench(RateLimits())
+    bench.admission.put(source)
+    admitted = bench.admission.next()
+
+    assert admitted is not None
+    assert admitted.arrival.call == make_call()
+    assert admitted.arrival.call_json == (source.value if known else None)
 
 
 def test_calls_wait_for_the_limit_and_say_for_how_long() -> None:

@@ -1,6 +1,6 @@
 """What follows on the topics from what is asked of budgets."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
 from types import SimpleNamespace
@@ -77,7 +77,7 @@ class Bench:
         outputs = Outputs()
         before = len(self.publisher.written)
         await self.processor.process(
-            replace(raw, timestamp=EPOCH + timedelta(seconds=seconds)), outputs
+            raw._replace(timestamp=EPOCH + timedelta(seconds=seconds)), outputs
         )
         for state in outputs.states:
             if state.stored is None:

@@ -36,6 +36,7 @@ from millrace.streams.call_records import CallRecords, ExchangeTopics
 from millrace.streams.cancellations import Cancellations
 from millrace.streams.conversation import Conversation
 from millrace.streams.exchange import Exchange
+from millrace.streams.loop_turns import LoopTurns
 from millrace.streams.quotas import Quotas
 from millrace.streams.reckoning import Reckoning
 from millrace.streams.retrying import Retrying
@@ -123,6 +124,7 @@ class Bench:
                 clock=lambda: at(1),
             ),
             cancellations=self.cancellations,
+            turns=LoopTurns(each=1),
             clock=lambda: at(1),
             new_id=lambda: f"i{next(ids)}",
         )

@@ -43,6 +43,7 @@ from millrace.schemas.errors import (
     RequestRefusedError,
 )
 from millrace.schemas.message import Message, ToolDefinition
+from millrace.schemas.outcome import AttemptOutcome
 from millrace.schemas.request import OutputSpec, Parameters
 from millrace.schemas.usage import Usage
 
@@ -68,6 +69,24 @@ async def test_a_whole_answer_is_chunked_booked_and_told() -> None:
     assert written.ledger[1].usage == REPORTED
     assert {each.key for each in written.written if each.topic == "usage"} == {b"payments"}
     assert at_bench.spent == [written.ledger[1]]
+
+
+async def test_an_outcome_holds_its_call_as_it_was_read() -> None:
+    """Byte for byte; a call that was made here is written anew."""
+    call = streamed(team="payments")
+    read = call.encode().replace(b'"member":0', b'"member" : 0')
+    at_bench = bench(*ANSWER, WHOLE)
+    await at_bench.exchange().run(call, call_json=read)
+    await at_bench.exchange().run(call.model_copy(update={"attempt": 2}))
+
+    [held], [anew] = (
+        [each for each in at_bench.publisher.written if each.record is outcome]
+        for outcome in at_bench.publisher.outcomes
+    )
+    assert read in (held.value or b"")
+    assert AttemptOutcome.decode(held.value or b"") == held.record
+    assert anew.record is not None
+    assert anew.value == anew.record.encode()
 
 
 async def test_the_provider_hears_of_the_call_only_after_the_reservation_is_safe() -> None:

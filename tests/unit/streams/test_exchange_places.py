@@ -6,6 +6,7 @@ from typing import Self
 
 import pytest
 from exchange_bench import (
+    REPORTED,
     WHOLE,
     Bench,
     bench,
@@ -17,7 +18,7 @@ from exchange_bench import (
     streamed,
 )
 from pipeline_doubles import until
-from pipeline_records import at, make_call
+from pipeline_records import at, make_call, make_job
 
 from millrace.providers.backoff import BackoffSettings
 from millrace.providers.rate_limit import Reservation
@@ -157,3 +158,43 @@ async def test_a_call_broken_off_while_it_waits_for_its_place_has_cost_nothing()
     ] * 2
     assert delay(at_bench) == 0
     assert (turn.places.taken, turn.places.preparing) == (0, 0)
+
+
+async def test_answers_that_come_together_leave_their_places_before_they_are_booked() -> None:
+    """Who waits for the places is sent first; what is written then may take its time."""
+    at_bench = bench(WHOLE)
+    count = 4
+    places = some_places(count)
+    runs = [
+        asyncio.create_task(
+            at_bench.exchange().run(make_call(make_job(f"r{number}")), place=places.begin())
+        )
+        for number in range(count)
+    ]
+    await until(lambda: len(at_bench.provider.asked) == count)
+    await until(lambda: places.taken == 0)
+    booked = len(at_bench.publisher.outcomes)
+    await asyncio.gather(*runs)
+
+    assert booked < count
+    assert len(at_bench.publisher.outcomes) == count
+
+
+async def test_an_answer_is_not_lost_when_its_call_is_broken_off_before_it_is_booked() -> None:
+    """Shutdown, or a rebalance: it was paid for, so its outcome and what it cost are written."""
+    at_bench = bench()
+    # Another answer has this turn of the event loop.
+    at_bench.provider.steps = (at_bench.turns.wait, WHOLE)
+    places = some_places()
+    place = places.begin()
+    run = asyncio.create_task(at_bench.exchange().run(streamed(), place=place))
+    await until(lambda: at_bench.provider.closed == 1)
+    assert places.taken == 0
+    assert at_bench.publisher.outcomes == []
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+
+    assert [each.status for each in at_bench.publisher.outcomes] == ["completed"]
+    assert [each.event for each in at_bench.publisher.ledger] == ["reserved", "spent"]
+    assert at_bench.publisher.ledger[1].usage == REPORTED
