@@ -12,6 +12,7 @@ from millrace.schemas.errors import InvalidEventError, PipelineError
 from millrace.streams.dead_letters import RawRecord
 from millrace.streams.lanes import Lanes, LaneSettings, Verdict
 from millrace.streams.offsets import Partition
+from millrace.streams.places import Place
 from millrace.streams.quotas import expected_tokens
 
 log = structlog.get_logger(__name__)
@@ -54,6 +55,13 @@ class Admitted(NamedTuple):
 
     arrival: Arrival
     reservation: Reservation | None = None
+
+
+class Begun(NamedTuple):
+    """A call that is being worked on; without a place where it asks nobody."""
+
+    arrival: Arrival
+    place: Place | None
 
 
 class Admission:

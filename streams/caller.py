@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer
@@ -14,7 +14,7 @@ from aiokafka.errors import KafkaError
 from millrace.providers.running_loop import running_loop
 from millrace.schemas.call import Call
 from millrace.streams import crash_points
-from millrace.streams.admission import Admission, Arrival
+from millrace.streams.admission import Admission, Arrival, Begun
 from millrace.streams.alarm import Alarm
 from millrace.streams.attempts import Attempts
 from millrace.streams.committing import Committing
@@ -40,13 +40,6 @@ _MOST_AT_ONCE = 16
 meanwhile waits for its end, and so do the calls that take its place."""
 _LOOK_SECONDS = 0.25
 """How often waiting calls are looked through for those that have expired or were cancelled."""
-
-
-class _Begun(NamedTuple):
-    """What a task works on."""
-
-    arrival: Arrival
-    place: Place | None
 
 
 class Caller:
@@ -102,7 +95,7 @@ class Caller:
         self._beginning = False
         """Whether calls will be begun in the next turn of the event loop."""
         self._unfinished = Unfinished()
-        self._tasks: dict[asyncio.Task[None], _Begun] = {}
+        self._tasks: dict[asyncio.Task[None], Begun] = {}
         self._attempts = attempts
         self._read_on = asyncio.Event()
         self._places = Places(
@@ -305,7 +298,7 @@ class Caller:
 
     def _begin(self, arrival: Arrival, place: Place | None = None) -> None:
         task = running_loop().create_task(self._work_off(arrival, place))
-        self._tasks[task] = _Begun(arrival, place)
+        self._tasks[task] = Begun(arrival, place)
         self._unfinished.begin(arrival.size)
         task.add_done_callback(self._ended)
 
