@@ -27,6 +27,8 @@ from millrace.streams.state_table import StateTable
 
 log = structlog.get_logger(__name__)
 
+_ABANDON_SECONDS = 10.0
+
 UNDER_WAY = 2_000
 """Records processed but not yet acknowledged, at most."""
 
