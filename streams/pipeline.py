@@ -28,6 +28,7 @@ from millrace.streams.kafka_connection import reconnect_after_resets
 from millrace.streams.kafka_topic_admin import KafkaTopicAdmin
 from millrace.streams.live_settings import LiveSettings
 from millrace.streams.loop_delay import measure_delay
+from millrace.streams.member_commits import let_only_members_commit
 from millrace.streams.names import changelogs
 from millrace.streams.parts import Parts
 from millrace.streams.publisher import Publisher
@@ -69,6 +70,7 @@ async def run_pipeline(
             finished is uncommitted, and is done after a restart.
     """
     reconnect_after_resets()
+    let_only_members_commit()
     read_any_header_name()
     # As the files give them: an embedded broker's address, say, is filled in by whoever starts it.
     loaded = source.load()[0] if source is not None else settings
