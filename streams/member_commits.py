@@ -1,7 +1,7 @@
 """Commits that count only from a member of the group.
 
 Whom the group has let go is a stranger to it until it has joined again. aiokafka 0.14 commits
-meanwhile without a generation, as consumers do that belong to no group's sharing out; while the group
+meanwhile without a generation, as do consumers that nobody shares partitions with; while the group
 has no member at all, the broker takes that. A process that woke up could so put back what another
 one had committed before it left, and have its calls made again.
 """

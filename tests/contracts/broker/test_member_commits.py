@@ -61,4 +61,5 @@ async def test_whom_the_group_has_let_go_puts_back_no_commit(real_broker: Broker
             await consumer.commit({at: 6})
             assert await consumer.committed(at) == 6
     finally:
+        listener.given_up.set()
         await consumer.stop()
