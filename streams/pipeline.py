@@ -168,6 +168,7 @@ class _Process:
                 settings=settings.kafka,
                 linger_ms=settings.kafka.patient_linger_ms,
                 on_failure=self._fail,
+                existing=existing,
             )
         )
         parts = Parts(

@@ -1,17 +1,20 @@
 """Writing to Kafka so that nobody need wonder whether a record arrived."""
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
+import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import (
     KafkaError,
     MessageSizeTooLargeError,
     RecordTooLargeError,
+    UnknownTopicOrPartitionError,
 )
 
 from millrace.schemas.errors import BrokerError, PipelineError
@@ -21,6 +24,10 @@ from millrace.streams.deliveries import BatchDelivery, Delivery
 from millrace.streams.existing_topics import ExistingTopics
 from millrace.streams.kafka_errors import kafka_errors
 from millrace.streams.kafka_settings import KafkaSettings
+
+log = structlog.get_logger(__name__)
+
+_ASK_AGAIN_SECONDS = 1.0
 
 PRODUCE_TIMEOUT_MS = 120_000
 """How long a partition may be without a leader before a batch fails. A broker that does not
@@ -160,7 +167,7 @@ class Publisher:
             return added
         await self.require_topic(topic)
         try:
-            delivery = await self._producer.send(
+            delivery = await self._send(
                 topic, value=value, key=key, headers=listed, partition=partition
             )
         except (MessageSizeTooLargeError, RecordTooLargeError) as error:
@@ -179,10 +186,28 @@ class Publisher:
         delivery.add_done_callback(partial(self._ended, essential=essential))
         return BatchDelivery(delivery, 0)
 
-    async def require_topic(self, topic: str) -> None:
+    async def _send(self, topic: str, **record: Any) -> "asyncio.Future[Any]":
+        """Send, however long the broker is away when the first record for a topic comes.
+
+        The producer gives up when it has not been told in time of the topic's partitions. Of those
+        it knows it waits for as long as it takes.
+        """
+        while True:
+            try:
+                sent: asyncio.Future[Any] = await self._producer.send(topic, **record)
+            except UnknownTopicOrPartitionError:
+                if self._existing is None:
+                    raise
+                log.warning("topic.unheard_of", topic=topic)
+                await self.require_topic(topic, known_seconds=_ASK_AGAIN_SECONDS)
+            else:
+                return sent
+
+    async def require_topic(self, topic: str, *, known_seconds: float = math.inf) -> None:
         """Return if the topic is there, or if nobody can say now.
 
-        A producer would wait minutes for one that is not there, and then end the process.
+        A producer would wait for one that is not there, and everything behind it. What was known
+        longer ago than `known_seconds` is asked again.
 
         Raises:
             PipelineError: There is no such topic: what names it cannot be processed.
@@ -190,7 +215,7 @@ class Publisher:
         if self._existing is None or self._producer.client.cluster.partitions_for_topic(topic):
             return
         with suppress(BrokerError):
-            if not await self._existing.has(topic):
+            if not await self._existing.has(topic, known_seconds=known_seconds):
                 raise PipelineError(
                     f"there is no topic {topic!r}, to which this would go: a provider entry that "
                     "was taken away? `millrace topics` says which there are",

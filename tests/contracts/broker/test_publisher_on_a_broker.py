@@ -6,9 +6,15 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 from aiokafka.partitioner import DefaultPartitioner
 from broker_under_test import BrokerUnderTest
+from kafka_process import KafkaProcess
+from pipeline_doubles import until
+from structlog.testing import capture_logs
 
 from millrace.schemas.errors import BrokerError, PipelineError
 from millrace.streams.deliveries import all_delivered
+from millrace.streams.existing_topics import ExistingTopics
+from millrace.streams.kafka_settings import KafkaSettings
+from millrace.streams.kafka_topic_admin import KafkaTopicAdmin
 from millrace.streams.publisher import Publisher
 
 KEYS = 8
@@ -77,6 +83,38 @@ async def test_a_record_that_is_too_large_harms_no_other(broker: BrokerUnderTest
         await all_delivered([before, after])
 
     assert refused.value.code == "too_large"
+    assert failures == []
+
+
+@pytest.mark.kafka
+async def test_the_first_record_for_a_topic_waits_as_long_as_the_broker_is_away(
+    kafka_process: KafkaProcess,
+) -> None:
+    """As all others do: the producer alone would give up, not knowing the topic's partitions."""
+    settings = KafkaSettings(
+        bootstrap_servers=(kafka_process.bootstrap_servers,),
+        heartbeat_interval_seconds=0.3,
+        session_timeout_seconds=1.0,
+        request_timeout_seconds=1.0,
+    )
+    failures: list[PipelineError] = []
+    async with (
+        KafkaTopicAdmin(client_kwargs=settings.client_kwargs()) as admin,
+        Publisher(
+            settings=settings, on_failure=failures.append, existing=ExistingTopics(admin=admin)
+        ) as publisher,
+    ):
+        # A producer knows of all topics that there are at its start.
+        topic = await BrokerUnderTest(settings, None).create_topic("first")
+        with capture_logs() as logs:
+            kafka_process.freeze()
+            sending = asyncio.create_task(publisher.publish_bytes(topic, b"v", key=b"k"))
+            await until(lambda: "topic.unheard_of" in {log["event"] for log in logs}, seconds=90)
+            kafka_process.thaw()
+            async with asyncio.timeout(60):
+                place = await (await sending)
+
+    assert (place.topic, place.offset) == (topic, 0)
     assert failures == []
 
 

@@ -192,8 +192,11 @@ async def _more_partitions(setting: Setting) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=setting.cluster.bootstrap_servers)
     await admin.start()
     try:
-        count = setting.cluster.partitions * 2
-        await admin.create_partitions({name: NewPartitions(total_count=count) for name in names})
+        found = await admin.describe_topics(names)
+        grown = {each["topic"]: len(each["partitions"]) + 1 for each in found}
+        await admin.create_partitions(
+            {name: NewPartitions(total_count=count) for name, count in grown.items()}
+        )
     finally:
         await admin.close()
 

@@ -29,6 +29,8 @@ SESSION_SECONDS = 3.0
 REQUEST_SECONDS = 5.0
 DRAIN_SECONDS = 8.0
 _BROKER_TRIES = 3
+_MOST_ROWS = 2_000_000
+"""That the store may be asked for at once: a long run makes a call's row for each of thousands."""
 
 
 @dataclass(eq=False)
@@ -108,7 +110,8 @@ class Cluster:
     @asynccontextmanager
     async def reader(self) -> AsyncIterator[ClickHouseReader]:
         """SQL on the store, not by way of the proxy."""
-        reader = ClickHouseReader(settings=ClickHouseSettings(url=self._store_url(self.store.port)))
+        store = ClickHouseSettings(url=self._store_url(self.store.port))
+        reader = ClickHouseReader(settings=store, max_rows=_MOST_ROWS, max_memory_bytes=1 << 30)
         await reader.open()
         try:
             yield reader

@@ -23,7 +23,7 @@ _SHOWN = 8
 _BOOKED = """
 SELECT request_id, row_id, precedence, usage_source, status, input_tokens, cached_tokens,
        output_tokens
-FROM attempts FINAL ORDER BY request_id, row_id LIMIT 1000000
+FROM attempts FINAL ORDER BY request_id, row_id
 """
 _TABLES = """
 SELECT name FROM system.tables WHERE database = currentDatabase() AND engine LIKE '%Merge%'
@@ -205,7 +205,9 @@ async def books_are_right(reader: ClickHouseReader, lines: Sequence[dict[str, An
     A call whose process died before it could book the answer stays as reserved; so many of a
     request's told calls may be missing, no more.
     """
-    rows = [_named(row) for row in (await reader.query(_BOOKED)).rows]
+    booked = await reader.query(_BOOKED)
+    assert not booked.truncated, f"more than {len(booked.rows)} rows cannot be judged"
+    rows = [_named(row) for row in booked.rows]
     reported: dict[str, Counter[tuple[int, int, int]]] = defaultdict(Counter)
     lost: Counter[str] = Counter()
     count: Counter[str] = Counter()
