@@ -30,7 +30,7 @@ _READ_BUFFER_BYTES = 2**16
 
 _SKIPPED = frozenset({b"host", b"content-length"})  # aiohttp writes its own
 
-_MAX_HEADER_SETS = 256
+_MAX_ADDRESSES = 256
 
 
 def build_client(
@@ -53,9 +53,6 @@ def build_client(
             proxy=proxy_for(base_url, environ or {}),
         )
     )
-
-
-_RawHeaders = tuple[tuple[bytes, bytes], ...]
 
 
 class _Address(NamedTuple):
@@ -82,7 +79,6 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         self._session: aiohttp.ClientSession | None = None
         self._lean: LeanExchange | None = None
         """For calls, where no proxy stands between."""
-        self._header_sets: dict[_RawHeaders, list[tuple[str, str]]] = {}
         self._addresses: dict[tuple[int, int], _Address] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -115,25 +111,18 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         key = (id(url), id(headers))
         address = self._addresses.get(key)
         if address is None:
-            if len(self._addresses) >= _MAX_HEADER_SETS:
+            if len(self._addresses) >= _MAX_ADDRESSES:
                 self._addresses.clear()
             address = self._addresses[key] = _Address(
-                str(url), self._headers(tuple(headers.raw)), (url, headers)
+                str(url),
+                [
+                    (name.decode("latin-1"), value.decode("latin-1"))
+                    for name, value in headers.raw
+                    if name.lower() not in _SKIPPED
+                ],
+                (url, headers),
             )
         return address
-
-    def _headers(self, raw: _RawHeaders) -> list[tuple[str, str]]:
-        """As text, remembered: an entry's calls all carry the same few sets."""
-        headers = self._header_sets.get(raw)
-        if headers is None:
-            if len(self._header_sets) >= _MAX_HEADER_SETS:
-                self._header_sets.clear()
-            headers = self._header_sets[raw] = [
-                (name.decode("latin-1"), value.decode("latin-1"))
-                for name, value in raw
-                if name.lower() not in _SKIPPED
-            ]
-        return headers
 
     async def aclose(self) -> None:
         """Close every connection, also those in use."""

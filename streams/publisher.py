@@ -113,16 +113,13 @@ class Publisher:
             PipelineError: There is no such topic.
             BrokerError: The record can never be sent, or the producer has failed.
         """
-        value = record.encode() if value is None else value
-        listed = [*record.kafka_headers(), *headers]
-        raw_key = key.encode() if isinstance(key, str) else key
-        added = self._batches.append(
-            topic, value, key=raw_key, headers=listed, partition=partition, essential=essential
-        )
-        if added is not None:
-            return added
         return await self.publish_bytes(
-            topic, value, key=raw_key, headers=listed, partition=partition, essential=essential
+            topic,
+            record.encode() if value is None else value,
+            key=key.encode() if isinstance(key, str) else key,
+            headers=[*record.kafka_headers(), *headers],
+            partition=partition,
+            essential=essential,
         )
 
     def publish_now(

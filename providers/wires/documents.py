@@ -38,12 +38,9 @@ def parse(payload: bytes) -> Any:
     try:
         return orjson.loads(payload)
     except orjson.JSONDecodeError as error:
-        raise no_json(payload) from error
-
-
-def no_json(payload: bytes) -> ReplyInvalidError:
-    """The error for what is no JSON document."""
-    return ReplyInvalidError(f"a piece of the reply ({len(payload)} bytes) is not JSON in UTF-8")
+        raise ReplyInvalidError(
+            f"a piece of the reply ({len(payload)} bytes) is not JSON in UTF-8"
+        ) from error
 
 
 def misshapen(error: Exception) -> ReplyInvalidError:

@@ -5,8 +5,6 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any, ClassVar, Protocol
 
-import orjson
-
 from millrace.providers.failures import truncated
 from millrace.providers.protocol import (
     Completion,
@@ -21,7 +19,6 @@ from millrace.providers.wires.documents import (
     ReplyLimits,
     count,
     misshapen,
-    no_json,
     parse,
 )
 from millrace.providers.wires.embeddings import EmbeddingWire
@@ -95,11 +92,7 @@ class Reply(ABC):
                 if self.ended or (end_mark is not None and payload.startswith(end_mark)):
                     self.ended = True
                     break
-                # Here, not by `parse`: a call for each token.
-                try:
-                    document = orjson.loads(payload)
-                except orjson.JSONDecodeError as error:
-                    raise no_json(payload) from error
+                document = parse(payload)
                 plain = plain_text(document)
                 if plain is None:
                     yield from self._joined(document, text)
