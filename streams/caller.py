@@ -138,9 +138,14 @@ class Caller:
         self._places.limit = in_flight
         self._begin_soon()
 
+    @property
+    def waiting(self) -> int:
+        """How many calls were read and stand in line."""
+        return len(self._admission)
+
     async def lag(self) -> int:
         """How many calls of the assigned partitions have not been begun."""
-        return len(self._admission) + await unread(self._consumer)
+        return self.waiting + await unread(self._consumer)
 
     @property
     def share(self) -> float:
