@@ -105,8 +105,10 @@ class KafkaSettings(KafkaConnection):
         """These settings for the embedded broker at that address; nothing about logging in.
 
         When a member comes or goes, that broker waits until a second before the session would
-        time out and only then shares the partitions anew, so the session is short.
+        time out and only then shares the partitions anew, so the session is short unless these
+        settings name one.
         """
+        own_session = "session_timeout_seconds" in self.model_fields_set
         return type(self)(
             bootstrap_servers=(bootstrap_servers,),
             client_id=self.client_id,
@@ -118,7 +120,7 @@ class KafkaSettings(KafkaConnection):
             compression=self.compression,
             linger_ms=self.linger_ms,
             patient_linger_ms=self.patient_linger_ms,
-            session_timeout_seconds=3.0,
+            session_timeout_seconds=self.session_timeout_seconds if own_session else 3.0,
             heartbeat_interval_seconds=0.5,
             poll_timeout_seconds=self.poll_timeout_seconds,
         )

@@ -14,6 +14,7 @@ import pytest
 from broker_under_test import BrokerUnderTest
 from kafka_process import KAFKA_SCRIPT, KafkaProcess, KafkaUnavailableError, free_port
 from kafka_security import SecureKafka, secure_files
+from machine_pauses import MachinePauses
 from network_guard import UNIT, refuse_network
 from parallel_groups import FileAndBroker, longest_first
 from xdist.remote import Producer
@@ -55,6 +56,14 @@ def _remains_of_connections(request: pytest.FixtureRequest) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)
             gc.collect()
+
+
+@pytest.fixture
+def machine() -> Iterator[MachinePauses]:
+    """Tells for how long the machine stood still in this test."""
+    pauses = MachinePauses()
+    yield pauses
+    _ = pauses.longest
 
 
 def _started(kafka: KafkaProcess) -> KafkaProcess:

@@ -20,6 +20,9 @@ from millrace.streams.settings import Settings
 
 _PARTITIONS = 3
 _DRAIN_SECONDS = 3.0
+_SESSION_SECONDS = 20.0
+"""Nobody joins or leaves, so that long ones delay nothing; and a machine that stands still for some
+seconds ends none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +47,7 @@ def stage_settings(
             {
                 "data_folder": folder,
                 "clickhouse": {"url": f"chdb://{folder / 'clickhouse'}", "batch_seconds": 0.3},
-                "kafka": {"partitions": _PARTITIONS},
+                "kafka": {"partitions": _PARTITIONS, "session_timeout_seconds": _SESSION_SECONDS},
                 "providers": providers,
                 "routes": routes,
                 # Small, so that the first token is seen, and the end comes at once.

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import pytest
 from aiokafka import AIOKafkaConsumer
 from broker_under_test import BrokerUnderTest
+from machine_pauses import MachinePauses
 from pipeline_process import RoleProcess
 from pipeline_under_test import Pipeline, pipeline_settings, read_topic, whole_pipeline
 
@@ -144,7 +145,7 @@ async def processes(
 
 
 async def test_every_join_ends_once_and_in_time_through_kills(
-    real_broker: BrokerUnderTest, tmp_path: Path
+    real_broker: BrokerUnderTest, machine: MachinePauses, tmp_path: Path
 ) -> None:
     """Members that answer, are late or missing, up to five, with and without duplicates.
 
@@ -193,12 +194,13 @@ async def test_every_join_ends_once_and_in_time_through_kills(
     assert Counter(request_id for request_id, _ in different) == Counter([*asked, last])
     assert duplicates.written > 0
     late_answers = 0
+    in_time = timedelta(seconds=1) + machine.longest
     for end, written in ends:
         case = asked.get(end.request_id)
         if case is None:
             continue
         deadline = deadlines[end.request_id]
-        assert datetime.fromtimestamp(written / 1000, UTC) <= deadline + timedelta(seconds=1), case
+        assert datetime.fromtimestamp(written / 1000, UTC) <= deadline + in_time, case
         assert end.ensemble is not None
         answered = end.ensemble.answered
         assert end.status == ("completed" if answered >= case.needed else "expired"), (case, end)
@@ -208,6 +210,6 @@ async def test_every_join_ends_once_and_in_time_through_kills(
             assert case.surely <= answered <= case.perhaps, case
             late_answers += answered - case.surely
             if answered < len(case.fates):
-                assert abs(end.completed_at - deadline) <= timedelta(seconds=1), case
+                assert abs(end.completed_at - deadline) <= in_time, case
         assert end.text == ("yes" if end.status == "completed" else "")
     assert late_answers > 0

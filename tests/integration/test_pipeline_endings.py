@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from machine_pauses import MachinePauses
 from pipeline_under_test import PROVIDERS, Pipeline, fresh_id, request_body
 
 from millrace.providers.simulator.behaviour import ScriptedBehaviour
@@ -105,10 +106,10 @@ async def test_when_all_candidates_fail_so_does_the_request(pipeline: Pipeline) 
 @pytest.mark.parametrize("fault", ["hang", "hang_mid after=3"])
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_a_provider_that_hangs_expires_the_request_at_its_deadline(
-    pipeline: Pipeline, provider: str, fault: str
+    pipeline: Pipeline, machine: MachinePauses, provider: str, fault: str
 ) -> None:
     """Within a second; what was shown of it is booked as an estimate."""
-    deadline = datetime.now(UTC) + timedelta(seconds=1.5)
+    deadline = datetime.now(UTC) + timedelta(seconds=2.5)
     request_id = await pipeline.ask(
         "hang",
         simulate=fault,
@@ -121,7 +122,7 @@ async def test_a_provider_that_hangs_expires_the_request_at_its_deadline(
 
     assert response.error is not None
     assert (response.status, response.error.code) == ("expired", "deadline_exceeded")
-    assert abs(response.completed_at - deadline) < timedelta(seconds=1)
+    assert abs(response.completed_at - deadline) < timedelta(seconds=1) + machine.longest
     assert chunks[-1].end == "error"
     assert response.usage is not None
     assert response.usage.source == "estimated"
@@ -219,10 +220,10 @@ async def test_an_ensemble_outlives_a_failing_member(pipeline: Pipeline) -> None
 
 @pytest.mark.parametrize(("quorum", "status"), [(2, "completed"), (3, "expired")])
 async def test_a_hung_member_is_waited_for_until_the_deadline_and_no_longer(
-    pipeline: Pipeline, quorum: int, status: str
+    pipeline: Pipeline, machine: MachinePauses, quorum: int, status: str
 ) -> None:
     """The others decide if they are enough."""
-    deadline = datetime.now(UTC) + timedelta(seconds=2)
+    deadline = datetime.now(UTC) + timedelta(seconds=3)
     request_id = await pipeline.ask(
         "one-hangs",
         simulate="hang only=gemini",
@@ -232,7 +233,7 @@ async def test_a_hung_member_is_waited_for_until_the_deadline_and_no_longer(
     response = await pipeline.topics.response(request_id)
 
     assert response.status == status
-    assert abs(response.completed_at - deadline) < timedelta(seconds=1)
+    assert abs(response.completed_at - deadline) < timedelta(seconds=1) + machine.longest
     assert response.ensemble is not None
     assert response.ensemble.answered == 2
     # Its late outcome ends nothing a second time.

@@ -122,8 +122,11 @@ async def test_reports_and_metrics_tell_what_calls_measured(
         await pipeline.topics.response(request_id)
 
         async def told() -> bool:
-            model = (await said(pipeline)).get("openai/gpt-4.1-mini")
-            return model is not None and model.first_token_ms is not None
+            reports = await said(pipeline)
+            model = reports.get("openai/gpt-4.1-mini")
+            return (
+                model is not None and model.first_token_ms is not None and not reports["openai"].lag
+            )
 
         await eventually(told, "a report of the model")
         reports = await said(pipeline)

@@ -258,3 +258,11 @@ def test_the_embedded_broker_needs_no_login() -> None:
     assert settings.security_protocol == "PLAINTEXT"
     assert (settings.topic_prefix, settings.topics["chunks"].partitions) == ("x.", 9)
     assert settings.replication_factor is None
+    assert settings.session_timeout_seconds == 3.0
+
+
+def test_a_session_of_ones_own_is_kept_on_the_embedded_broker() -> None:
+    """Who expects no members to come or go need not have a short one."""
+    settings = KafkaSettings(session_timeout_seconds=20.0).on_embedded("127.0.0.1:5")
+
+    assert settings.session_timeout_seconds == 20.0
