@@ -54,7 +54,7 @@ def calling(pipeline: Pipeline, **limits: Any) -> Settings:
     entry = provider_entries(pipeline.simulator.url, limits=limits)["openai"]
     entry["models"] = {"gpt-4.1-mini": {}, "gpt-4.1": {}}
     tree["providers"] = {"openai": entry}
-    tree["caller"].update(drain_seconds=5.0)
+    tree["caller"].update(drain_seconds=20.0)
     return Settings.model_validate(tree)
 
 
