@@ -101,7 +101,7 @@ async def test_a_killed_validator_ends_each_ensemble_once(
                 await pipeline.topics.response(request_id)
             asked = [
                 await pipeline.ask(
-                    "vote", simulate='answer="yes" latency=3000 only=gemini', route=ensemble
+                    "vote", simulate='answer="yes" latency=5000 only=gemini', route=ensemble
                 )
                 for _ in range(15)
             ]

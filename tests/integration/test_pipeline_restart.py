@@ -1,5 +1,6 @@
 """Processes that come and go while work is under way."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +37,13 @@ async def test_a_restart_with_calls_in_flight_pays_none_of_them_twice(
         settings = narrow(pipeline)
         route = {"providers": ["openai"]}
         async with running_pipeline(settings, broker, roles=frozenset({Role.CALLER})):
-            asked = [
-                await pipeline.ask("restart", simulate="latency=700", stream=True, route=route)
+            asking = [
+                pipeline.ask("restart", simulate="latency=1500", stream=True, route=route)
                 for _ in range(8)
             ]
-            await pipeline.simulator.ledger.until(lambda ledger: ledger.totals().open == 3)
+            asked = await asyncio.gather(*asking)
+            # Not all three places: on a slow machine they need not be taken at one moment.
+            await pipeline.simulator.ledger.until(lambda ledger: ledger.totals().open >= 2)
         async with running_pipeline(settings, broker, roles=frozenset({Role.CALLER})):
             for request_id in asked:
                 assert (await pipeline.topics.response(request_id)).status == "completed"
