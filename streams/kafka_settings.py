@@ -109,6 +109,7 @@ class KafkaSettings(KafkaConnection):
         settings name one.
         """
         own_session = "session_timeout_seconds" in self.model_fields_set
+        session_seconds = self.session_timeout_seconds if own_session else 3.0
         return type(self)(
             bootstrap_servers=(bootstrap_servers,),
             client_id=self.client_id,
@@ -120,8 +121,9 @@ class KafkaSettings(KafkaConnection):
             compression=self.compression,
             linger_ms=self.linger_ms,
             patient_linger_ms=self.patient_linger_ms,
-            session_timeout_seconds=self.session_timeout_seconds if own_session else 3.0,
-            heartbeat_interval_seconds=0.5,
+            session_timeout_seconds=session_seconds,
+            heartbeat_interval_seconds=min(0.5, session_seconds / 2),
+            request_timeout_seconds=self.request_timeout_seconds,
             poll_timeout_seconds=self.poll_timeout_seconds,
         )
 

@@ -7,8 +7,6 @@ from machine_pauses import MachinePauses
 from pipeline_under_test import PROVIDERS, Pipeline, fresh_id, request_body
 
 from millrace.providers.simulator.behaviour import ScriptedBehaviour
-from millrace.schemas.cancellation import Cancellation
-from millrace.schemas.record import Record
 from millrace.streams.topics import TopicNames
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -17,12 +15,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 def soon(seconds: float) -> str:
     """A deadline so many seconds from now."""
     return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
-
-
-async def cancel(pipeline: Pipeline, record: Record, request_id: str) -> None:
-    """Write a cancellation, as any client may."""
-    topic = TopicNames(pipeline.settings.kafka.topic_prefix).cancellations
-    await pipeline.producer.send_and_wait(topic, record.encode(), key=request_id.encode())
 
 
 @pytest.mark.parametrize(
@@ -146,7 +138,7 @@ async def test_a_cancellation_ends_a_stream(pipeline: Pipeline, twice: bool) -> 
     )
     await pipeline.topics.until(lambda: pipeline.topics.chunks[request_id], "the first token")
     for _ in range(1 + twice):
-        await cancel(pipeline, Cancellation(request_id=request_id), request_id)
+        await pipeline.cancel(request_id)
 
     response = await pipeline.topics.response(request_id)
     chunks = await pipeline.topics.stream(request_id)
@@ -161,11 +153,11 @@ async def test_a_cancellation_ends_a_stream(pipeline: Pipeline, twice: bool) -> 
 async def test_a_request_cancelled_before_it_starts_is_not_paid(pipeline: Pipeline) -> None:
     """The cancellation may come before the request."""
     request_id = fresh_id("cancelled-first")
-    await cancel(pipeline, Cancellation(request_id=request_id), request_id)
+    await pipeline.cancel(request_id)
     # When the end of this one is known, the cancellation before it has been read.
     marker = await pipeline.ask("marker", simulate="hang", route={"providers": ["openai"]})
     await pipeline.simulator.ledger.until(lambda _: bool(pipeline.paid(marker)))
-    await cancel(pipeline, Cancellation(request_id=marker), marker)
+    await pipeline.cancel(marker)
     await pipeline.topics.response(marker)
 
     await pipeline.send(request_body(request_id))

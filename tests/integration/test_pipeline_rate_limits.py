@@ -21,11 +21,9 @@ from pipeline_under_test import (
 from millrace.providers.simulator.ledger import LedgerLine
 from millrace.providers.simulator.quota import QuotaSettings
 from millrace.providers.simulator.settings import InstanceSettings, SimulatorSettings
-from millrace.schemas.cancellation import Cancellation
 from millrace.streams.pipeline import RunningPipeline
 from millrace.streams.roles import Role
 from millrace.streams.settings import Settings
-from millrace.streams.topics import TopicNames
 
 ROUTING = frozenset({Role.ROUTER, Role.VALIDATOR})
 CALLING = frozenset({Role.CALLER})
@@ -63,13 +61,6 @@ async def burst(pipeline: Pipeline, count: int, **fields: Any) -> list[str]:
     route = {"providers": ["openai"]}
     asked = [pipeline.ask("burst", route=route, **fields) for _ in range(count)]
     return list(await asyncio.gather(*asked))
-
-
-async def cancel(pipeline: Pipeline, request_id: str) -> None:
-    """Write a cancellation as a client does."""
-    topic = TopicNames(pipeline.settings.kafka.topic_prefix).cancellations
-    record = Cancellation(request_id=request_id)
-    await pipeline.producer.send_and_wait(topic, record.encode(), key=request_id.encode())
 
 
 async def all_completed(pipeline: Pipeline, request_ids: list[str]) -> None:
@@ -197,11 +188,10 @@ async def test_what_waits_for_a_limit_expires_and_is_cancelled_in_time(
             front = await burst(pipeline, 3)
             deadline = (datetime.now(UTC) + timedelta(seconds=2)).isoformat()
             (late,) = await burst(pipeline, 1, deadline=deadline)
-            stopped = front[0]
             response = await pipeline.topics.response(late)
             assert response.status == "expired"
-            for request_id in (stopped, *front[1:]):
-                await cancel(pipeline, request_id)
+            for request_id in front:
+                await pipeline.cancel(request_id)
             for request_id in front:
                 response = await pipeline.topics.response(request_id)
                 assert response.status == "cancelled"
@@ -231,7 +221,7 @@ async def test_neither_a_team_s_flood_nor_its_lane_shuts_others_out(
                 return running.callers[0].waiting == 16
 
             await eventually(in_line, "all of them to stand in line")
-            await cancel(pipeline, front)
+            await pipeline.cancel(front)
             await all_completed(pipeline, [*flood, *live, *other])
 
     order = [line.label for line in sorted(lines(pipeline), key=lambda line: line.started_at)]

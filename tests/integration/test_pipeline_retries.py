@@ -5,7 +5,6 @@ from datetime import timedelta
 import pytest
 from pipeline_under_test import Pipeline, read_topic
 
-from millrace.schemas.cancellation import Cancellation
 from millrace.schemas.retry import Retry
 from millrace.streams.topics import TopicNames
 
@@ -83,9 +82,7 @@ async def test_a_call_that_waits_can_be_cancelled(pipeline: Pipeline) -> None:
     request_id = await pipeline.ask("patient", simulate="http=429 retry_after=300", route=ALONE)
     events = pipeline.topics.ledger[request_id]
     await pipeline.topics.until(lambda: len(events) == 2, "the first try's end")
-    record = Cancellation(request_id=request_id)
-    topic = TopicNames(pipeline.settings.kafka.topic_prefix).cancellations
-    await pipeline.producer.send_and_wait(topic, record.encode(), key=request_id.encode())
+    await pipeline.cancel(request_id)
 
     response = await pipeline.topics.response(request_id)
     assert response.status == "cancelled"

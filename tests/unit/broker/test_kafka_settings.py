@@ -261,8 +261,16 @@ def test_the_embedded_broker_needs_no_login() -> None:
     assert settings.session_timeout_seconds == 3.0
 
 
-def test_a_session_of_ones_own_is_kept_on_the_embedded_broker() -> None:
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"session_timeout_seconds": 20.0},
+        {"session_timeout_seconds": 45.0, "request_timeout_seconds": 60.0},
+        {"session_timeout_seconds": 0.8, "heartbeat_interval_seconds": 0.2},
+    ],
+)
+def test_a_session_of_ones_own_is_kept_on_the_embedded_broker(own: dict[str, float]) -> None:
     """Who expects no members to come or go need not have a short one."""
-    settings = KafkaSettings(session_timeout_seconds=20.0).on_embedded("127.0.0.1:5")
+    settings = KafkaSettings.model_validate(own).on_embedded("127.0.0.1:5")
 
-    assert settings.session_timeout_seconds == 20.0
+    assert settings.session_timeout_seconds == own["session_timeout_seconds"]
